@@ -1,0 +1,1 @@
+"""Trained model + labelled cohort -> rows. Knows nothing of pytest or statistics."""

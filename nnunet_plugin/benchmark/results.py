@@ -1,0 +1,353 @@
+"""The run folder: everything about one model measured on one cohort, safe against being killed at any moment."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pandas as pd
+import tomli_w
+from filelock import FileLock, Timeout
+
+from nnunet_plugin.benchmark.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROW_COLUMNS = (
+    "case",
+    "modality",
+    "perturbation",
+    "severity",
+    "structure",
+    "dice",
+    "hd95_mm",
+    "hd_mm",
+    "surface_dice_2mm",
+    "sensitivity",
+    "specificity",
+    "accuracy",
+    "tp",
+    "fp",
+    "fn",
+    "tn",
+    "reference_mm3",
+    "predicted_mm3",
+    "outcome",
+    "dice_to_baseline_prediction",
+    "fold_agreement",
+    "max_probability",
+    "seed",
+    "parameters",
+    "seconds_perturb",
+    "seconds_predict",
+    "seconds_measure",
+)
+"""Columns of a row, in order; ``DESIGN``'s definitions. ``parameters`` is JSON, ``seed`` is None for the baseline."""
+
+_NOT_COMPARED = "provenance"
+"""The table of ``run.toml`` that says where and when, not what: two runs that differ only there are the same run."""
+
+
+class RunFolderError(BenchmarkError):
+    """Rows cannot be written: nothing can go on, unlike where one case fails."""
+
+
+VariantKey = tuple[str | None, str, int]
+"""(modality, perturbation, severity); the baseline is ``(None, "baseline", 0)``."""
+
+
+class RunFolder:
+    """One run on disk: ``run.toml``, ``rows/CASE.jsonl``, ``failures/CASE.txt`` and the derived ``metrics.parquet``.
+
+    Parameters
+    ----------
+    path
+        An existing run folder. Use :meth:`create` to make one.
+
+    Raises
+    ------
+    BenchmarkError
+        Where ``run.toml`` is missing or unreadable.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.settings = _read_settings(self.path / "run.toml")
+
+    @classmethod
+    def create(cls, path: Path | str, settings: Mapping[str, Any]) -> Self:
+        """Make the run folder, or open it where it already holds a run with the same settings.
+
+        Parameters
+        ----------
+        path
+            The run folder.
+        settings
+            What ``run.toml`` is to hold: nested mappings of TOML values. The table ``provenance`` is not compared.
+
+        Raises
+        ------
+        BenchmarkError
+            Where the folder holds a run with other settings (the message lists each difference) or cannot be written.
+        """
+        path = Path(path)
+        try:
+            (path / "rows").mkdir(parents=True, exist_ok=True)
+            with FileLock(path / "run.lock"):
+                if (path / "run.toml").exists():
+                    _refuse_if_different(path, settings)
+                else:
+                    write_atomically(path / "run.toml", tomli_w.dumps(dict(settings)).encode())
+        except OSError as error:
+            raise BenchmarkError(
+                f"cannot write to the run folder {path}: {error.strerror or error}; name a writable folder"
+            ) from error
+        return cls(path)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures that are measured, in the order of their labels."""
+        return tuple(self.settings["cohort"]["structures"])
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the input channels, in order."""
+        return tuple(self.settings["cohort"]["modalities"])
+
+    @contextmanager
+    def claim(self, case: str, hashes: Callable[[], Mapping[str, str]]) -> Iterator[CaseRows | None]:
+        """Hold a case while working on it; gives None where another process holds it.
+
+        Parameters
+        ----------
+        case
+            Case name.
+        hashes
+            Gives the SHA-256 of every image and of the label, by modality name and ``label``. Stored with the rows and
+            compared with what is there. Called once the case is held.
+
+        Raises
+        ------
+        BenchmarkError
+            Where the rows on disk were measured on other images or another label.
+        """
+        lock = FileLock(self.path / "rows" / f"{case}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield None
+            return
+        try:
+            yield CaseRows(self.path / "rows" / f"{case}.jsonl", case, hashes(), self.structures)
+        finally:
+            lock.release()
+
+    def measured(self, case: str) -> set[VariantKey]:
+        """Variants of a case whose rows are complete on disk."""
+        _, rows, _ = _parse(self.path / "rows" / f"{case}.jsonl", self.structures)
+        return {_key(row) for row in rows}
+
+    def record_failure(self, case: str, message: str) -> None:
+        """Remember that a case could not be measured, for the summary and the report."""
+        (self.path / "failures").mkdir(exist_ok=True)
+        write_atomically(self.path / "failures" / f"{case}.txt", message.encode())
+
+    def clear_failure(self, case: str) -> None:
+        """Forget an earlier failure of a case."""
+        (self.path / "failures" / f"{case}.txt").unlink(missing_ok=True)
+
+    def failed_since(self, case: str, timestamp: float) -> bool:
+        """Whether a case has failed since a time (seconds since the epoch), in whichever process."""
+        file = self.path / "failures" / f"{case}.txt"
+        return file.exists() and file.stat().st_mtime >= timestamp
+
+    def failures(self) -> dict[str, str]:
+        """Messages of the cases that could not be measured, by case name."""
+        return {f.stem: f.read_text() for f in sorted((self.path / "failures").glob("*.txt"))}
+
+    def rows(self) -> pd.DataFrame:
+        """All complete rows, sorted by case, variant and structure; columns as in ``ROW_COLUMNS``."""
+        records: list[dict[str, Any]] = []
+        for file in sorted((self.path / "rows").glob("*.jsonl")):
+            records += _parse(file, self.structures)[1]
+        frame = pd.DataFrame.from_records(records, columns=list(ROW_COLUMNS))
+        # A plain integer column with gaps becomes float, which cannot hold a seed.
+        frame["seed"] = pd.array([record["seed"] for record in records], dtype="Int64")
+        order = {name: rank for rank, name in enumerate(self.structures)}
+        return frame.sort_values(
+            ["case", "modality", "perturbation", "severity", "structure"],
+            key=lambda column: column.map(order) if column.name == "structure" else column,
+            na_position="first",
+            ignore_index=True,
+        )
+
+    def write_table(self) -> Path:
+        """Rewrite ``metrics.parquet`` from the rows, atomically; returns its path."""
+        target = self.path / "metrics.parquet"
+        temporary = target.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self.rows().to_parquet(temporary, index=False)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return target
+
+
+class CaseRows:
+    """The rows file of one case, open for appending by the process that holds the case.
+
+    A file whose end is broken (a process was killed, a disk was full) is cut back to the last complete variant.
+
+    Attributes
+    ----------
+    done : set of VariantKey
+        Variants that are complete.
+    repaired : str or None
+        What had to be dropped, in words.
+    """
+
+    def __init__(self, path: Path, case: str, hashes: Mapping[str, str], structures: Sequence[str]) -> None:
+        self._path = path
+        header, rows, good_bytes = _parse(path, structures)
+        self.repaired: str | None = None
+        size = path.stat().st_size if path.exists() else 0
+        if size > good_bytes:
+            with path.open("r+b") as file:
+                file.truncate(good_bytes)
+            self.repaired = (
+                f"{path}: dropped {size - good_bytes} unreadable or incomplete bytes; they are measured again"
+            )
+        if header is not None:
+            _refuse_other_inputs(path, header["sha256"], hashes)
+        # Written with the first rows only: a case that fails before can be mended and measured.
+        self._header: list[Mapping[str, Any]] = [] if header else [{"case": case, "sha256": dict(hashes)}]
+        self.done = {_key(row) for row in rows}
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append the rows of one variant (one per structure) and flush them to disk.
+
+        Parameters
+        ----------
+        rows
+            One mapping per structure with the keys of ``ROW_COLUMNS``.
+        """
+        # One write per variant: a process that is killed leaves a variant whole or a broken end, never a gap.
+        text = "".join(json.dumps(record) + "\n" for record in [*self._header, *rows])
+        try:
+            with self._path.open("ab") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise RunFolderError(
+                f"{self._path}: cannot write rows ({error.strerror}); what is there is kept, and a later call with a "
+                "writable folder and free space goes on from it"
+            ) from error
+        self._header = []
+        self.done.add(_key(rows[0]))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = tomllib.loads(path.read_text())
+        settings["cohort"]["structures"], settings["cohort"]["modalities"]
+    except OSError as error:
+        raise BenchmarkError(
+            f"{path.parent} is no run folder: cannot read {path.name} ({error.strerror}); "
+            "expected a folder made by nnUNetv2_robustness_run or pytest robustness_tests"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise BenchmarkError(f"{path} is damaged ({error!r}); start a new run folder") from error
+    return settings
+
+
+def _refuse_if_different(path: Path, settings: Mapping[str, Any]) -> None:
+    ours, theirs = _flat(settings), _flat(_read_settings(path / "run.toml"))
+    differences = [
+        f"  {key}: the folder has {theirs.get(key, 'nothing')!r}, this call {ours.get(key, 'nothing')!r}"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key)
+    ]
+    if differences:
+        raise BenchmarkError(
+            f"{path} holds a run with other settings; name another run folder or repeat the settings:\n"
+            + "\n".join(differences)
+        )
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if prefix == "" and key == _NOT_COMPARED:
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _refuse_other_inputs(path: Path, stored: Mapping[str, str], found: Mapping[str, str]) -> None:
+    changed = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
+    if changed:
+        raise BenchmarkError(
+            f"{path.stem}: {' and '.join(changed)} changed since its rows were measured ({path}); "
+            "start a new run folder, or delete that file to measure the case again"
+        )
+
+
+def _key(row: Mapping[str, Any]) -> VariantKey:
+    return row["modality"], row["perturbation"], row["severity"]
+
+
+def _parse(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
+    """Header, rows of complete variants and the number of bytes they take; stops at the first broken line."""
+    header: dict[str, Any] | None = None
+    rows: list[dict[str, Any]] = []
+    pending: list[dict[str, Any]] = []
+    good = position = 0
+    if not path.exists():
+        return None, [], 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        position += len(line)
+        record = _record(line)
+        if record is None:
+            break
+        if header is None:
+            if not isinstance(record.get("sha256"), dict):
+                break
+            header, good = record, position
+            continue
+        if not record.keys() >= set(ROW_COLUMNS) or (pending and _key(record) != _key(pending[0])):
+            break
+        pending.append(record)
+        if [row["structure"] for row in pending] == list(structures):
+            rows += pending
+            pending, good = [], position
+    return header, rows, good
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) else None

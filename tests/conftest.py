@@ -1,0 +1,150 @@
+"""A toy cohort and a toy model, shared by the rooms' tests: real formats, random weights, no training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+SPACING = 4.0
+SHAPE = (28, 26, 30)  # z, y, x: no axis like another, none a multiple of the patch
+PATCH = [16, 16, 16]
+LABELS = {"background": 0, "GTVp": 1, "GTVn": 2}
+CASES = ("CHUM-001", "CHUP-002", "CHUS-003")
+
+
+@dataclass(frozen=True)
+class ToyModel:
+    """Folders of a trained-looking model and of a labelled cohort."""
+
+    folder: Path
+    images: Path
+    labels: Path
+    cases: tuple[str, ...] = CASES
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> ToyModel:
+    """Three cases and two folds of a tiny DynUNet; its predictions are arbitrary but depend on the image."""
+    root = tmp_path_factory.mktemp("toy")
+    raw = root / "nnUNet_raw" / "Dataset501_TOY"
+    write_cohort(raw / "imagesTs", raw / "labelsTs")
+    dataset = {
+        "channel_names": {"0": "CT", "1": "PET"},
+        "labels": LABELS,
+        "numTraining": len(CASES),
+        "file_ending": ".nii.gz",
+        "synthetic": True,
+    }
+    (raw / "dataset.json").write_text(json.dumps(dataset))
+    folder = root / "nnUNet_results" / "Dataset501_TOY" / "nnUNetTrainerDynUNet__DynUNetPlans__3d_fullres"
+    write_model(folder, dataset, folds=2)
+    return ToyModel(folder, raw / "imagesTs", raw / "labelsTs")
+
+
+def write_cohort(images: Path, labels: Path) -> None:
+    """One hot ball per structure in noise; the last case has no GTVn."""
+    images.mkdir(parents=True)
+    labels.mkdir(parents=True)
+    zyx = np.stack(np.meshgrid(*[np.arange(n) for n in SHAPE], indexing="ij"))
+    for index, case in enumerate(CASES):
+        rng = np.random.default_rng(index)
+        label = np.zeros(SHAPE, np.uint8)
+        for value, centre in ((1, (13, 12, 10)), (2, (16, 14, 20))):
+            distance = np.linalg.norm(zyx - np.reshape(centre, (3, 1, 1, 1)) - index % 2, axis=0)
+            label[distance < 3.5] = value
+        if index == len(CASES) - 1:
+            label[label == 2] = 0
+        inside = np.pad(np.ones([n - 4 for n in SHAPE], bool), 2)
+        ct = np.where(inside, rng.normal(40, 12, SHAPE) + 20 * (label > 0), -1000)
+        pet = np.where(inside, rng.gamma(4, 0.3, SHAPE) + 5 * (label > 0), 0)
+        _write(ct.astype(np.float32), images / f"{case}_0000.nii.gz")
+        _write(pet.astype(np.float32), images / f"{case}_0001.nii.gz")
+        _write(label, labels / f"{case}.nii.gz")
+
+
+def write_model(folder: Path, dataset: dict[str, object], folds: int) -> None:
+    """The files that nnU-Net's training leaves behind, with random weights."""
+    from nnunet_plugin.training.network import build_dynunet
+
+    architecture = {
+        "filters": [4, 8, 8],
+        "kernel_size": [3, 3, 3],
+        "strides": [1, 2, 2],
+        "upsample_kernel_size": [2, 2],
+    }
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    (folder / "plans.json").write_text(json.dumps(_plans(architecture)))
+    for fold in range(folds):
+        torch.manual_seed(18 + fold)  # weights that predict every label somewhere
+        network = build_dynunet(2, len(LABELS), False, **architecture)
+        # Air is clearly background. nnU-Net sums in float16, which rounds the logits of a volume's corners to whole
+        # numbers (its Gaussian weight is smallest there): an undecided corner would be an unfair comparison.
+        network.output_block.conv.conv.bias.data += torch.tensor([1.5, 0.0, 0.0])
+        (folder / f"fold_{fold}").mkdir()
+        torch.save(
+            {
+                "network_weights": network.state_dict(),
+                "trainer_name": "nnUNetTrainerDynUNet",
+                "init_args": {"configuration": "3d_fullres"},
+                "inference_allowed_mirroring_axes": None,
+            },
+            folder / f"fold_{fold}" / "checkpoint_final.pth",
+        )
+
+
+def _write(array: np.ndarray, path: Path) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((SPACING,) * 3)
+    image.SetOrigin((-40.0, 12.0, 7.0))
+    sitk.WriteImage(image, str(path))
+
+
+def _plans(architecture: dict[str, object]) -> dict[str, object]:
+    resampling = "resample_data_or_seg_to_shape"
+    of_data = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    of_seg = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
+    of_probabilities = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": "DynUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": PATCH,
+        "median_image_size_in_voxels": list(SHAPE),
+        "spacing": [SPACING] * 3,
+        "normalization_schemes": ["RescaleTo01Normalization", "ZScoreNormalization"],
+        "use_mask_for_norm": [False, False],
+        "resampling_fn_data": resampling,
+        "resampling_fn_data_kwargs": of_data,
+        "resampling_fn_seg": resampling,
+        "resampling_fn_seg_kwargs": of_seg,
+        "resampling_fn_probabilities": resampling,
+        "resampling_fn_probabilities_kwargs": of_probabilities,
+        "batch_dice": False,
+        "architecture": {
+            "network_class_name": "nnunet_plugin.training.network.build_dynunet",
+            "arch_kwargs": architecture,
+            "_kw_requires_import": [],
+        },
+    }
+    # The schemes above do not use them, but nnU-Net looks them up.
+    intensities = {"max": 1, "mean": 0, "median": 0, "min": 0, "percentile_00_5": 0, "percentile_99_5": 1, "std": 1}
+    return {
+        "dataset_name": "Dataset501_TOY",
+        "plans_name": "DynUNetPlans",
+        "original_median_spacing_after_transp": [SPACING] * 3,
+        "original_median_shape_after_transp": list(SHAPE),
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {"0": intensities, "1": intensities},
+    }

@@ -1,0 +1,212 @@
+"""Measuring a cohort: what is computed, once, in any order, by any number of processes, across any interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+import torchio
+
+from nnunet_plugin.benchmark.cohort import find_cohort
+from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.benchmark.metrics import Reference
+from nnunet_plugin.benchmark.perturbations import Realised, Variant
+from nnunet_plugin.benchmark.predictor import Ensemble
+from nnunet_plugin.benchmark.run import measure
+from nnunet_plugin.benchmark.settings import Options, open_benchmark
+
+SOME = (Variant("CT", "spike", 2), Variant("PET", "noise", 1), Variant("PET", "motion", 3))
+
+
+@pytest.fixture
+def options(toy, tmp_path) -> Options:
+    return Options(toy.folder, toy.images, toy.labels, tmp_path / "run", device="cpu")
+
+
+def without_times(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.drop(columns=[column for column in rows if column.startswith("seconds_")])
+
+
+def test_rows_are_what_the_parts_give(options, toy):
+    """One variant worked out by hand: TorchIO on the normalised channel, the ensemble, the metrics."""
+    benchmark = open_benchmark(options)
+    measure(benchmark, SOME)
+    rows = benchmark.run.rows()
+    assert len(rows) == 3 * (len(SOME) + 1) * 2
+    row = rows[(rows["case"] == "CHUP-002") & (rows["perturbation"] == "noise")].iloc[0]
+    ensemble = Ensemble(toy.folder, device="cpu")
+    prepared = ensemble.prepare([toy.images / f"CHUP-002_{channel:04d}.nii.gz" for channel in range(2)])
+    arguments = Realised.from_json(row["parameters"]).arguments
+    image = torchio.ScalarImage(tensor=np.ascontiguousarray(prepared.array[1].transpose(2, 1, 0))[None])
+    array = prepared.array.copy()
+    array[1] = torchio.Noise(**arguments)(image).data[0].numpy().transpose(2, 1, 0)
+    label = sitk.GetArrayFromImage(sitk.ReadImage(str(toy.labels / "CHUP-002.nii.gz")))
+    measured = Reference(label, ensemble.structures, (4, 4, 4)).measure(ensemble.predict(prepared, array).label_map)
+    for name, value in measured[row["structure"]].items():
+        assert row[name] == pytest.approx(value, nan_ok=True), name
+
+
+def test_baseline_and_absent_structure(options):
+    benchmark = open_benchmark(options)
+    measure(benchmark, ())
+    rows = benchmark.run.rows()
+    assert set(rows["perturbation"]) == {"baseline"}
+    assert rows["dice_to_baseline_prediction"].eq(1).all()
+    absent = rows[(rows["case"] == "CHUS-003") & (rows["structure"] == "GTVn")].iloc[0]
+    assert absent["outcome"] in {"false_positive", "true_negative"}
+    assert absent["reference_mm3"] == 0
+
+
+def test_order_and_interruption_do_not_matter(options, tmp_path):
+    """Bit for bit, all columns but the times."""
+    whole, pieces = (open_benchmark(replace(options, run=tmp_path / name)) for name in ("whole", "pieces"))
+    measure(whole, SOME)
+    measure(pieces, SOME[2:])
+    measure(pieces, SOME[::-1])
+    pd.testing.assert_frame_equal(without_times(whole.run.rows()), without_times(pieces.run.rows()), check_exact=True)
+
+
+def test_nothing_is_computed_twice(options, monkeypatch):
+    benchmark = open_benchmark(options)
+    measure(benchmark, SOME)
+    before = {file: file.read_bytes() for file in (options.run / "rows").glob("*.jsonl")}
+    monkeypatch.setattr(Ensemble, "predict", lambda *_: pytest.fail("predicted again"))
+    seen = []
+    measure(benchmark, SOME, lambda case, n: seen.append((case, n)))
+    assert {file: file.read_bytes() for file in (options.run / "rows").glob("*.jsonl")} == before
+    assert seen == [(case, 4) for case in ("CHUM-001", "CHUP-002", "CHUS-003")]
+
+
+def test_one_bad_case_does_not_end_the_cohort(options, toy, tmp_path):
+    images = Path(shutil.copytree(toy.images, tmp_path / "images"))
+    broken = images / "CHUP-002_0001.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:100])
+    (images / "CHUS-003_0000.nii.gz").unlink()
+    (images / "CHUS-003_0001.nii.gz").rename(images / "CHUS-003_0000.nii.gz")
+    benchmark = open_benchmark(replace(options, images=images))
+    measure(benchmark, SOME[:1])
+    failures = benchmark.run.failures()
+    assert set(failures) == {"CHUP-002", "CHUS-003"}
+    assert "CHUP-002_0001.nii.gz" in failures["CHUP-002"]
+    assert "PET is missing" in failures["CHUS-003"]
+    assert set(benchmark.run.rows()["case"]) == {"CHUM-001"}
+    shutil.copy(toy.images / broken.name, broken)
+    measure(benchmark, SOME[:1])
+    assert set(benchmark.run.failures()) == {"CHUS-003"}
+
+
+_WORKER = """
+import sys
+from pathlib import Path
+from nnunet_plugin.benchmark.run import measure
+from nnunet_plugin.benchmark.settings import Options, open_benchmark
+model, images, labels, run = map(Path, sys.argv[1:])
+benchmark = open_benchmark(Options(model, images, labels, run, device="cpu"))
+print("ready", flush=True)
+measure(benchmark, benchmark.variants)
+"""
+
+
+@pytest.fixture
+def start(options, toy):
+    def start_worker() -> subprocess.Popen[str]:
+        arguments = [str(path) for path in (toy.folder, toy.images, toy.labels, options.run)]
+        return subprocess.Popen([sys.executable, "-c", _WORKER, *arguments], stdout=subprocess.PIPE, text=True)
+
+    return start_worker
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_run_and_survive_a_kill(options, start, tmp_path):
+    """One of two processes is killed at work; the other finishes, and the rows are those of an undisturbed run."""
+    workers = [start(), start()]
+    assert all(worker.stdout.readline() == "ready\n" for worker in workers)
+    rows = options.run / "rows"
+    deadline = time.monotonic() + 60
+    while not any(file.stat().st_size > 20_000 for file in rows.glob("*.jsonl")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(workers[0].pid, signal.SIGKILL)
+    assert workers[1].wait(120) == 0
+    undisturbed = open_benchmark(replace(options, run=tmp_path / "undisturbed"))
+    measure(undisturbed, undisturbed.variants)
+    expected = undisturbed.run.rows()
+    assert len(expected) == 3 * 37 * 2
+    found = open_benchmark(options).run.rows()
+    pd.testing.assert_frame_equal(without_times(found), without_times(expected), check_exact=True)
+
+
+def test_changed_checkpoint_is_refused(options, toy, tmp_path):
+    model = Path(shutil.copytree(toy.folder, tmp_path / "model"))
+    open_benchmark(replace(options, model=model))
+    with (model / "fold_1" / "checkpoint_final.pth").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(BenchmarkError, match=r"model\.checkpoints_sha256\.1"):
+        open_benchmark(replace(options, model=model))
+
+
+def test_predictions_are_kept_on_request_in_the_images_geometry(options, toy):
+    benchmark = open_benchmark(replace(options, save_predictions=True))
+    measure(benchmark, SOME[:1])
+    folder = options.run / "predictions" / "CHUM-001"
+    assert sorted(file.name for file in folder.iterdir()) == ["CT-spike-2.nii.gz", "baseline.nii.gz"]
+    image = sitk.ReadImage(str(toy.images / "CHUM-001_0000.nii.gz"))
+    kept = sitk.ReadImage(str(folder / "CT-spike-2.nii.gz"))
+    assert kept.GetOrigin() == pytest.approx(image.GetOrigin())
+    rows = benchmark.run.rows()
+    row = rows[(rows["case"] == "CHUM-001") & (rows["perturbation"] == "spike")].iloc[0]
+    assert (sitk.GetArrayFromImage(kept) == 1).sum() == row["tp"] + row["fp"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step_size": 0.0}, "step size"),
+        ({"threshold": "0.7"}, "threshold: found '0.7', expected 0.5 or argmax"),
+        ({"threads": 0}, "threads"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not usable"),
+        ({"device": "gpu"}, "device 'gpu' is not usable"),
+        ({"catalogue": "nosuch"}, "nosuch"),
+        ({"images": Path("/nosuch")}, "-i: no folder /nosuch"),
+        ({"labels": Path("/nosuch")}, "-l: no folder /nosuch"),
+        ({"model": Path("/nosuch")}, "/nosuch"),
+    ],
+)
+def test_wrong_options_are_named_before_anything_is_written(options, change, message):
+    with pytest.raises(BenchmarkError, match=message):
+        open_benchmark(replace(options, **change))
+    assert not options.run.exists()
+
+
+def test_empty_image_folder(tmp_path):
+    with pytest.raises(BenchmarkError, match="found no CASE_0000"):
+        find_cohort(tmp_path, tmp_path, ("CT",), ".nii.gz")
+
+
+def test_cohort_is_named_after_its_data_set(toy, tmp_path):
+    cohort = find_cohort(toy.images, toy.labels, ("CT", "PET"), ".nii.gz")
+    assert (cohort.name, cohort.synthetic) == ("Dataset501_TOY", True)
+    assert [case.name for case in cohort.cases] == list(toy.cases)
+    plain = Path(shutil.copytree(toy.images, tmp_path / "hospital"))
+    assert find_cohort(plain, toy.labels, ("CT", "PET"), ".nii.gz").name == "hospital"
+
+
+def test_run_toml_says_what_was_measured(options, toy):
+    settings = open_benchmark(options).run.settings
+    assert settings["cohort"]["structures"] == ["GTVp", "GTVn"]
+    assert settings["model"]["folds"] == ["0", "1"]
+    assert settings["spacing"] == [4.0, 4.0, 4.0]
+    assert settings["label_rule"] == "0.5"
+    assert set(settings["model"]["checkpoints_sha256"]) == {"0", "1"}
+    assert json.dumps(settings)
