@@ -1,0 +1,1 @@
+"""The robustness gate: ``pytest robustness_tests``."""

@@ -1,0 +1,193 @@
+"""What the gate's tests share: the benchmark behind them, its measurement, and the judgement of one cell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from robustness_tests.options import benchmark_options, limits_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from analysis.verdict import CellSummary, Limits
+    from nnunet_plugin.benchmark.run import Benchmark, Progress
+
+# torch, TorchIO and nnU-Net are imported where they are used: this module is loaded by every pytest session of an
+# environment in which the plugin is installed.
+
+_BYTES_OF_A_PROCESS = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One test: a modality perturbed in one way at one severity, seen in one structure."""
+
+    modality: str
+    perturbation: str
+    severity: int
+    structure: str
+
+    def __str__(self) -> str:
+        """Test id, e.g. ``CT-spike-2-GTVp``."""
+        return f"{self.modality}-{self.perturbation}-{self.severity}-{self.structure}"
+
+    @property
+    def variant_key(self) -> tuple[str, str, int]:
+        """The cell's variant as it stands in a row."""
+        return self.modality, self.perturbation, self.severity
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """Figures of one cell and the limits that it breaks, in words."""
+
+    summary: CellSummary
+    violations: tuple[str, ...]
+
+    def properties(self) -> dict[str, object]:
+        """What a test attaches to its report."""
+        s = self.summary
+        return {
+            "n": s.n,
+            "median_delta_dice": s.median,
+            "interval": [s.low, s.high],
+            "mean_delta_dice": s.mean,
+            "newly_missed": f"{s.newly_missed}/{s.at_risk}",
+            "worst_case": s.worst_case,
+            "worst_delta_dice": s.worst_delta,
+        }
+
+
+class Gate:
+    """One per process; opens the model when something needs it.
+
+    Parameters
+    ----------
+    config
+        Where the options come from.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @cached_property
+    def benchmark(self) -> Benchmark:
+        """Model, cohort, catalogue and run folder; a usage error where they do not fit together."""
+        from nnunet_plugin.benchmark.errors import BenchmarkError
+        from nnunet_plugin.benchmark.settings import open_benchmark
+
+        options = benchmark_options(self._config)
+        try:
+            return open_benchmark(replace(options, device=self._device(options.device)))
+        except BenchmarkError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The limits in force; a usage error where the file cannot be used."""
+        from analysis.errors import AnalysisError
+        from analysis.verdict import Limits
+
+        try:
+            limits = Limits.load(limits_file(self._config))
+            limits.check_names(
+                self.benchmark.ensemble.modalities,
+                self.benchmark.catalogue.perturbations,
+                tuple(self.benchmark.ensemble.structures),
+            )
+        except AnalysisError as error:
+            raise pytest.UsageError(str(error)) from error
+        return limits
+
+    def check(self) -> None:
+        """Open everything once, so that a wrong option ends the session before it starts."""
+        _ = self.benchmark, self.limits
+
+    def cells(self) -> list[Cell]:
+        """All cells, in the order of channels, catalogue and labels."""
+        return [
+            Cell(variant.modality, variant.perturbation, variant.severity, structure)
+            for variant in self.benchmark.variants
+            for structure in self.benchmark.ensemble.structures
+        ]
+
+    def measure(self, cells: Sequence[Cell], progress: Progress = lambda _case, _count: None) -> None:
+        """Measure the variants of these cells, sharing the cases with the other workers."""
+        from nnunet_plugin.benchmark.errors import BenchmarkError
+        from nnunet_plugin.benchmark.run import measure
+
+        wanted = {cell.variant_key for cell in cells}
+        variants = [variant for variant in self.benchmark.variants if variant.key in wanted]
+        try:
+            measure(self.benchmark, variants, progress)
+        except BenchmarkError as error:
+            raise pytest.UsageError(str(error)) from error
+
+    @cached_property
+    def _paired(self) -> pd.DataFrame:
+        from analysis.pairing import paired
+
+        return paired(self.benchmark.run.rows())
+
+    def judge(self, cell: Cell) -> CellResult | None:
+        """Figures and broken limits of a measured cell; None where no reference contour has the structure."""
+        from analysis.verdict import summarise_cell, violations
+
+        of_cell = self._paired
+        for column in ("modality", "perturbation", "severity", "structure"):
+            of_cell = of_cell[of_cell[column] == getattr(cell, column)]
+        if len(of_cell) and not of_cell["reference_present"].any():
+            return None
+        summary = summarise_cell(of_cell)
+        limits = self.limits.of(cell.modality, cell.perturbation, cell.severity, cell.structure)
+        return CellResult(summary, tuple(violations(summary, limits)))
+
+    def failures(self) -> dict[str, str]:
+        """Why cases of this cohort could not be measured, by case name."""
+        return self.benchmark.run.failures()
+
+    def workers(self) -> int:
+        """Worker processes for ``-n auto``: a GPU each, or what cores, memory and the number of cases allow."""
+        import torch
+
+        device = benchmark_options(self._config).device
+        if device is None or device == "cuda":
+            gpus = torch.cuda.device_count()
+            if gpus:
+                return min(gpus, len(self.benchmark.cohort.cases))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        fitting = int(psutil.virtual_memory().available // self._bytes_per_worker())
+        return max(1, min(cores, fitting, len(self.benchmark.cohort.cases)))
+
+    def _bytes_per_worker(self) -> int:
+        import SimpleITK as sitk
+
+        ensemble = self.benchmark.ensemble
+        weights = sum(f.stat().st_size for f in ensemble.folder.glob("fold_*/checkpoint_final.pth"))
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(self.benchmark.cohort.cases[0].images[0]))
+        reader.ReadImageInformation()
+        voxels = 1.0
+        for size, ours, networks in zip(reader.GetSize(), reader.GetSpacing(), ensemble.spacing_xyz, strict=True):
+            voxels *= size * max(1.0, ours / networks)
+        # float32 arrays alive at once: image, perturbed copy and spectra of a channel; logits and probabilities
+        arrays = 4 * (4 * len(ensemble.modalities) + 5 * (len(ensemble.structures) + 1))
+        return int(_BYTES_OF_A_PROCESS + weights + voxels * arrays)
+
+    def _device(self, asked: str | None) -> str | None:
+        """Spread xdist's workers over the GPUs."""
+        import torch
+
+        worker = re.fullmatch(r"gw(\d+)", os.environ.get("PYTEST_XDIST_WORKER", ""))
+        gpus = torch.cuda.device_count()
+        if worker and gpus and asked in {None, "cuda"}:
+            return f"cuda:{int(worker[1]) % gpus}"
+        return asked

@@ -1,0 +1,75 @@
+"""The controller's table and verdict at the end of a session."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+    from robustness_tests.gate import Gate
+
+
+class Summary:
+    """Collects the cells' reports, wherever they ran, and prints them.
+
+    Parameters
+    ----------
+    gate
+        Gives the run folder and what could not be measured.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._outcomes: dict[str, str] = {}
+        self._properties: dict[str, dict[str, Any]] = {}
+
+    def add(self, report: pytest.TestReport) -> None:
+        """Take in one report; those of other tests are left alone."""
+        cell = report.nodeid.rpartition("[")[2].rstrip("]")
+        if "test_delta_dice[" not in report.nodeid or (report.when == "teardown" and report.passed):
+            return
+        if report.when == "call" or not report.passed:
+            self._outcomes[cell] = report.outcome
+            self._properties[cell] = dict(report.user_properties)
+
+    def write(self, reporter: pytest.TerminalReporter) -> None:
+        """Print medians by severity, worst first, then what failed and the verdict."""
+        if not self._outcomes:
+            return
+        reporter.section("robustness: median ΔDice by severity, worst first (positive = harm)")
+        for line in self._table():
+            reporter.write_line(line)
+        for case, message in self._gate.failures().items():
+            reporter.write_line(f"NOT MEASURED {case}: {message}", red=True)
+        failed = sum(outcome == "failed" for outcome in self._outcomes.values())
+        bad_cases = len(self._gate.failures())
+        passed = not failed and not bad_cases
+        reporter.write_line(
+            f"{'PASS' if passed else 'FAIL'}: {failed} of {len(self._outcomes)} cells break a limit or could not be "
+            f"judged, {bad_cases} cases could not be measured; rows in {self._gate.benchmark.run.path}",
+            green=passed,
+            red=not passed,
+        )
+
+    def _table(self) -> list[str]:
+        rows: dict[tuple[str, str, str], dict[int, str]] = {}
+        medians: dict[tuple[str, str, str], float] = {}
+        known = {str(cell): cell for cell in self._gate.cells()}
+        for name, properties in self._properties.items():
+            cell, median = known[name], properties.get("median_delta_dice", math.nan)
+            row = cell.modality, cell.perturbation, cell.structure
+            mark = "*" if self._outcomes[name] == "failed" else " "
+            rows.setdefault(row, {})[cell.severity] = "  absent " if self._is_absent(name) else f"{median:8.3f}{mark}"
+            medians[row] = max(medians.get(row, -math.inf), -math.inf if math.isnan(median) else median)
+        severities = sorted({severity for row in rows.values() for severity in row})
+        header = f"{'':34}" + "".join(f"{severity:>8} " for severity in severities)
+        lines = [
+            f"{' '.join(row):34}" + "".join(rows[row].get(severity, " " * 9) for severity in severities)
+            for row in sorted(rows, key=lambda row: -medians[row])
+        ]
+        return [header, *lines, "* = breaks a limit"]
+
+    def _is_absent(self, name: str) -> bool:
+        return self._outcomes[name] == "skipped"
