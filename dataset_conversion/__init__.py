@@ -1,0 +1,1 @@
+"""Raw PET/CT cohorts, real or synthetic, into nnU-Net raw datasets."""
