@@ -25,7 +25,7 @@ def time_left(gained: int, missing: int, seconds: float) -> str:
 
 @contextmanager
 def variant_progress(total: int, console: Console) -> Iterator[Progress]:
-    """Show progress over ``total`` variants; gives the callback that :func:`~nnunet_plugin.benchmark.run.measure` takes."""
+    """Show progress over ``total`` variants; gives the callback that ``measure`` takes."""
     if console.is_terminal:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
         with Bar(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bar:

@@ -104,7 +104,7 @@ def describe(ensemble: Ensemble, cohort: Cohort, catalogue: Catalogue, seed: int
         "device": ensemble.device.type,
         "torch_threads": torch.get_num_threads(),
         "model": {"folds": list(ensemble.folds), **ensemble.hashes()},
-        "catalogue": {"name": catalogue.name, "sha256": catalogue.sha256},
+        "catalogue": {"name": catalogue.name, "sha256": catalogue.sha256, "severities": catalogue.severities},
         "cohort": {
             "name": cohort.name,
             "modalities": list(ensemble.modalities),

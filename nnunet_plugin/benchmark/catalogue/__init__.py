@@ -8,6 +8,7 @@ import inspect
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,6 +78,11 @@ class Catalogue:
     def perturbations(self) -> tuple[str, ...]:
         """Names of the perturbations, in file order."""
         return tuple(dict.fromkeys(entry.perturbation for entry in self.entries))
+
+    @property
+    def severities(self) -> dict[str, int]:
+        """Number of severities of each perturbation, in file order."""
+        return dict(Counter(entry.perturbation for entry in self.entries))
 
     def entry(self, perturbation: str, severity: int) -> Entry:
         """Look up one perturbation at one severity; KeyError where there is none."""

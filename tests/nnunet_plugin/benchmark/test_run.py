@@ -208,5 +208,8 @@ def test_run_toml_says_what_was_measured(options, toy):
     assert settings["model"]["folds"] == ["0", "1"]
     assert settings["spacing"] == [4.0, 4.0, 4.0]
     assert settings["label_rule"] == "0.5"
+    assert settings["catalogue"]["severities"] == dict.fromkeys(
+        ("motion", "ghosting", "spike", "bias", "noise", "blur"), 3
+    )
     assert set(settings["model"]["checkpoints_sha256"]) == {"0", "1"}
     assert json.dumps(settings)

@@ -1,0 +1,1 @@
+"""The folder for ``nnUNet_extTrainer``; see ``nnunet_plugin.training.environment``."""

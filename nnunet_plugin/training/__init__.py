@@ -1,0 +1,1 @@
+"""Converted data set -> trained folds, by stock nnU-Net commands."""
