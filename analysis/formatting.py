@@ -1,0 +1,40 @@
+"""Numbers as a reader expects them: the same in pages, figures and terminals."""
+
+from __future__ import annotations
+
+import math
+
+MINUS = "\N{MINUS SIGN}"
+NOTHING = "\N{EN DASH}"
+
+
+def number(value: float, digits: int = 2) -> str:
+    """Write fixed decimals with a real minus and no negative zero; a dash for what has no value."""
+    if math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else f"{MINUS}∞"
+    text = f"{value:.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text.removeprefix("-")
+
+
+def p_value(value: float) -> str:
+    """Write three decimals, with a floor that says so."""
+    return "< 0.001" if value < 0.001 else number(value, 3)
+
+
+def between(low: float, high: float, digits: int = 2) -> str:
+    """Write an interval or a pair of quartiles: ``0.10 to 0.32``."""
+    if math.isnan(low) or math.isnan(high):
+        return NOTHING
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def share(count: int, total: int) -> str:
+    """Write a count with its denominator: ``3 of 4``; a dash where there is nothing to count among."""
+    return f"{count} of {total}" if total else NOTHING
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: ``1 case``, ``2 cases``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,192 @@
+"""Limits of the gate: which figure of which cell must stay below what, from TOML."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from analysis.errors import AnalysisError, suggestion
+
+STUDY_LIMITS = Path(__file__).parent / "limits" / "study.toml"
+
+_SELECTORS = ("modality", "perturbation", "severity", "structure")
+
+
+@dataclass(frozen=True)
+class CellLimits:
+    """Limits of one cell; None where there is none. Each figure must be strictly below its limit."""
+
+    median_delta_dice: float | None = None
+    mean_delta_dice: float | None = None
+    newly_missed_share: float | None = None
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, key) is not None for key in _LIMIT_KEYS)
+
+
+_LIMIT_KEYS = tuple(field.name for field in fields(CellLimits))
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One ``[[limit]]`` table: allowed values by selector (absent = any), and what it sets."""
+
+    selectors: Mapping[str, tuple[str | int, ...]]
+    values: Mapping[str, float]
+
+    def applies_to(self, cell: Mapping[str, str | int]) -> bool:
+        return all(cell[selector] in allowed for selector, allowed in self.selectors.items())
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits of a file, in file order.
+
+    Attributes
+    ----------
+    path
+        The file they come from.
+    """
+
+    path: Path
+    _rules: tuple[_Rule, ...]
+
+    @classmethod
+    def load(cls, path: Path | str | None = None) -> Limits:
+        """Load and validate a limits file.
+
+        Parameters
+        ----------
+        path
+            A TOML file of ``[[limit]]`` tables, explained in the packaged ``limits/study.toml``; None for
+            that file.
+
+        Raises
+        ------
+        AnalysisError
+            Where the file cannot be read, is empty, or holds a key or value that is not understood.
+        """
+        path = STUDY_LIMITS if path is None else Path(path)
+        return cls(path, tuple(_rule(path, i, table) for i, table in enumerate(_tables(path), start=1)))
+
+    def of(self, modality: str, perturbation: str, severity: int, structure: str) -> CellLimits:
+        """Limits of one cell: of the tables that apply, the last one that sets a key decides it."""
+        values = (modality, perturbation, severity, structure)
+        cell: dict[str, str | int] = dict(zip(_SELECTORS, values, strict=True))
+        merged: dict[str, float] = {}
+        for rule in self._rules:
+            if rule.applies_to(cell):
+                merged |= rule.values
+        return CellLimits(**{key: value for key, value in merged.items() if not math.isinf(value)})
+
+    def check_names(
+        self,
+        modalities: Sequence[str],
+        perturbations: Sequence[str],
+        structures: Sequence[str],
+        severities: Sequence[int] | None = None,
+    ) -> None:
+        """Refuse selectors that name nothing in the benchmark: a limit with a typo would never apply.
+
+        The packaged study limits are exempt: they fit any catalogue, and apply where it has the study's
+        perturbations.
+
+        Parameters
+        ----------
+        modalities, perturbations, structures, severities
+            What the benchmark has; severities are not checked where None.
+
+        Raises
+        ------
+        AnalysisError
+            For the first unknown name.
+        """
+        if self.path == STUDY_LIMITS:
+            return
+        known: dict[str, Sequence[str | int]] = {
+            "modality": modalities,
+            "perturbation": perturbations,
+            "structure": structures,
+        }
+        if severities is not None:
+            known["severity"] = severities
+        for number, rule in enumerate(self._rules, start=1):
+            for selector in rule.selectors.keys() & known.keys():
+                for value in rule.selectors[selector]:
+                    _refuse_unknown_value(self.path, number, selector, value, known[selector])
+
+
+def _refuse_unknown_value(path: Path, number: int, selector: str, value: str | int, known: Sequence[str | int]) -> None:
+    if value not in known:
+        names = [str(name) for name in known]
+        raise AnalysisError(
+            f"limits {path}, [[limit]] number {number}: {selector} = {value!r} names nothing in "
+            f"this benchmark; {suggestion(str(value), names)}expected one of {', '.join(names)}"
+        )
+
+
+def _tables(path: Path) -> list[Any]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AnalysisError(
+            f"limits {path}: cannot be read ({error.strerror}); expected a TOML file of [[limit]] tables; "
+            f"name one, or leave the option away for the study's limits"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AnalysisError(
+            f"limits {path}: not valid TOML ({error}); expected [[limit]] tables; correct it there"
+        ) from error
+    for key in content.keys() - {"limit"}:
+        raise AnalysisError(f"limits {path}: found {key!r}; {suggestion(key, ['limit'])}expected only [[limit]] tables")
+    tables = content.get("limit")
+    if not isinstance(tables, list) or not tables:
+        found = "no [[limit]] table" if tables is None or tables == [] else f"limit = {tables!r}"
+        raise AnalysisError(f"limits {path}: found {found}; expected at least one; start from a copy of {STUDY_LIMITS}")
+    return tables
+
+
+def _rule(path: Path, number: int, table: Any) -> _Rule:
+    where = f"limits {path}, [[limit]] number {number}"
+    if not isinstance(table, dict):
+        raise AnalysisError(f"{where}: found {table!r}; expected a table; write it below a line [[limit]]")
+    for key in table:
+        if key not in (*_SELECTORS, *_LIMIT_KEYS):
+            raise AnalysisError(
+                f"{where}: unknown key {key!r}; {suggestion(key, (*_SELECTORS, *_LIMIT_KEYS))}"
+                f"expected the selectors {', '.join(_SELECTORS)} or the limits {', '.join(_LIMIT_KEYS)}"
+            )
+    values = {key: _limit(where, key, table[key]) for key in _LIMIT_KEYS if key in table}
+    if not values:
+        raise AnalysisError(
+            f"{where}: sets no limit; expected at least one of {', '.join(_LIMIT_KEYS)}; add one or delete the table"
+        )
+    return _Rule({key: _selector(where, key, table[key]) for key in _SELECTORS if key in table}, values)
+
+
+def _selector(where: str, key: str, value: Any) -> tuple[str | int, ...]:
+    kind = int if key == "severity" else str
+    choices = value if isinstance(value, list) else [value]
+    # bool is an int in Python, and no severity.
+    if not choices or not all(isinstance(choice, kind) and not isinstance(choice, bool) for choice in choices):
+        noun = "whole number" if key == "severity" else "name"
+        raise AnalysisError(
+            f"{where}: {key} = {value!r}; expected a {noun} or a list of them; leave {key} away for any"
+        )
+    return tuple(choices)
+
+
+def _limit(where: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise AnalysisError(f"{where}: {key} = {value!r}; expected a number such as 0.05, or inf for no limit")
+    lowest = 0 if key == "newly_missed_share" else -1
+    if value <= lowest or (value > 1 and not math.isinf(value)):
+        raise AnalysisError(
+            f"{where}: {key} = {value}; expected a fraction above {lowest} and at most 1 (not per cent), or "
+            "inf to lift the limit; a figure must be strictly below it, so the lowest could never be met"
+        )
+    return float(value)
