@@ -51,6 +51,7 @@ class CellResult:
 
     summary: CellSummary
     violations: tuple[str, ...]
+    has_limit: bool
 
     def properties(self) -> dict[str, object]:
         """What a test attaches to its report."""
@@ -63,6 +64,7 @@ class CellResult:
             "newly_missed": f"{s.newly_missed}/{s.at_risk}",
             "worst_case": s.worst_case,
             "worst_delta_dice": s.worst_delta,
+            "has_limit": self.has_limit,
         }
 
 
@@ -139,7 +141,7 @@ class Gate:
 
     def judge(self, cell: Cell) -> CellResult | None:
         """Figures and broken limits of a measured cell; None where no reference contour has the structure."""
-        from analysis.verdict import summarise_cell, violations
+        from analysis.verdict import CellLimits, summarise_cell, violations
 
         of_cell = self._paired
         for column in ("modality", "perturbation", "severity", "structure"):
@@ -148,7 +150,7 @@ class Gate:
             return None
         summary = summarise_cell(of_cell)
         limits = self.limits.of(cell.modality, cell.perturbation, cell.severity, cell.structure)
-        return CellResult(summary, tuple(violations(summary, limits)))
+        return CellResult(summary, tuple(violations(summary, limits)), has_limit=limits != CellLimits())
 
     def failures(self) -> dict[str, str]:
         """Why cases of this cohort could not be measured, by case name."""
@@ -160,7 +162,7 @@ class Gate:
 
         device = benchmark_options(self._config).device
         if device is None or device == "cuda":
-            gpus = torch.cuda.device_count()
+            gpus: int = torch.cuda.device_count()
             if gpus:
                 return min(gpus, len(self.benchmark.cohort.cases))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

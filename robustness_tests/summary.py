@@ -43,15 +43,25 @@ class Summary:
             reporter.write_line(line)
         for case, message in self._gate.failures().items():
             reporter.write_line(f"NOT MEASURED {case}: {message}", red=True)
-        failed = sum(outcome == "failed" for outcome in self._outcomes.values())
-        bad_cases = len(self._gate.failures())
-        passed = not failed and not bad_cases
-        reporter.write_line(
-            f"{'PASS' if passed else 'FAIL'}: {failed} of {len(self._outcomes)} cells break a limit or could not be "
-            f"judged, {bad_cases} cases could not be measured; rows in {self._gate.benchmark.run.path}",
-            green=passed,
-            red=not passed,
-        )
+        reporter.write_line(self._verdict(), **self._colour())
+        reporter.write_line(f"rows: {self._gate.benchmark.run.path}")
+
+    def _failed(self) -> int:
+        return sum(outcome == "failed" for outcome in self._outcomes.values())
+
+    def _limited(self) -> int:
+        return sum(properties.get("has_limit", False) for properties in self._properties.values())
+
+    def _verdict(self) -> str:
+        cells, limited, bad_cases = len(self._outcomes), self._limited(), len(self._gate.failures())
+        basis = f"{limited} of {cells} cells have a limit"
+        if self._failed() or bad_cases:
+            broken = f"{self._failed()} cells break a limit or could not be judged"
+            return f"FAIL: {broken}, {bad_cases} cases could not be measured ({basis})"
+        return f"PASS: every limit is kept ({basis})" if limited else f"NOT JUDGED: no cell has a limit ({basis})"
+
+    def _colour(self) -> dict[str, bool]:
+        return {"red": True} if self._failed() or self._gate.failures() else {"green": bool(self._limited())}
 
     def _table(self) -> list[str]:
         rows: dict[tuple[str, str, str], dict[int, str]] = {}
