@@ -152,7 +152,8 @@ def _train(demo: Demo, arguments: argparse.Namespace) -> None:
     with _bar("epochs", folds * arguments.epochs) as show, _stopping(running):
         while waiting or running:
             while waiting and len(running) < at_once:
-                running[waiting[0]] = _start_training(demo, waiting.pop(0), device)
+                fold = waiting.pop(0)
+                running[fold] = _start_training(demo, fold, device)
             for fold in [fold for fold, process in running.items() if process.poll() is not None]:
                 if running.pop(fold).returncode:
                     raise StepError(f"training of fold {fold} failed; its output is in {_log(demo, f'fold_{fold}')}")
@@ -184,7 +185,7 @@ def _epochs_done(demo: Demo, fold: int, epochs: int) -> int:
 
 def _gate(demo: Demo) -> None:
     """The gate may fail: that is a finding about the model, not an error of the demo."""
-    command = [sys.executable, "-m", "pytest", "robustness_tests", "-n", "auto", "-q", "--no-header"]
+    command = [sys.executable, "-m", "pytest", "robustness_tests", "-n", "auto", "-q", "--no-header", "--tb=no"]
     command += ["--robustness-model", str(demo.model), "--robustness-run", str(demo.run)]
     command += ["--robustness-images", str(demo.raw / "imagesTs"), "--robustness-labels", str(demo.raw / "labelsTs")]
     command += ["--robustness-step-size", "1.0"]

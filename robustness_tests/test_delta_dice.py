@@ -15,7 +15,6 @@ def test_delta_dice(
     robustness_cell: Cell, robustness_gate: Gate, record_property: Callable[[str, object], None]
 ) -> None:
     """The loss of Dice against the unperturbed prediction stays below the cell's limits."""
-    __tracebackhide__ = True
     result = robustness_gate.judge(robustness_cell)
     if result is None:
         pytest.skip(f"no reference contour of this cohort has {robustness_cell.structure}")
