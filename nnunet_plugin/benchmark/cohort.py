@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.predictor import file_sha256
+
+_CHUNK = 2**22
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,13 @@ class Case:
         Raises
         ------
         BenchmarkError
-            Where a file is missing.
+            Where a file is missing, or compressed and cut short: ITK would read what is missing as zeros.
         """
         files = dict(zip(modalities, self.images, strict=True)) | {"label": self.label}
         for role, file in files.items():
             if not file.is_file():
                 raise BenchmarkError(f"case {self.name}: {role} is missing; expected {file}")
+            _refuse_broken_gzip(file)
         return {role: file_sha256(file) for role, file in files.items()}
 
 
@@ -97,6 +102,19 @@ def find_cohort(images: Path, labels: Path, modalities: Sequence[str], file_endi
     in_dataset = (images.parent / "dataset.json").is_file()
     name = images.resolve().parent.name if in_dataset else images.resolve().name
     return Cohort(name, images, labels, cases, in_dataset and _is_synthetic(images.parent / "dataset.json"))
+
+
+def _refuse_broken_gzip(file: Path) -> None:
+    if file.suffix != ".gz":
+        return
+    try:
+        with gzip.open(file) as stream:
+            while stream.read(_CHUNK):
+                pass
+    except (EOFError, OSError, zlib.error) as error:
+        raise BenchmarkError(
+            f"{file}: broken or cut short ({error}); expected a whole gzip file; copy it anew"
+        ) from error
 
 
 def _is_synthetic(dataset_json: Path) -> bool:

@@ -177,11 +177,22 @@ class Ensemble:
         ----------
         images
             One file per channel, in the order of :attr:`modalities`.
+
+        Raises
+        ------
+        BenchmarkError
+            Where the files cannot be read together, or the normalised image is not finite.
         """
         preprocessor = self._configuration.preprocessor_class(verbose=False)
-        array, _, properties = preprocessor.run_case(
-            [str(image) for image in images], None, self._plans, self._configuration, self._dataset_json
-        )
+        files = [str(image) for image in images]
+        try:
+            array, _, properties = preprocessor.run_case(
+                files, None, self._plans, self._configuration, self._dataset_json
+            )
+        except Exception as error:
+            raise BenchmarkError(f"nnU-Net cannot read and preprocess {', '.join(files)}: {error}") from error
+        if not np.isfinite(array).all():
+            raise BenchmarkError(f"{', '.join(files)}: NaN or infinite values after normalisation; repair the images")
         return PreparedCase(np.ascontiguousarray(array, dtype=np.float32), properties)
 
     def channel_xyz(self, array: Array, channel: int) -> Array:

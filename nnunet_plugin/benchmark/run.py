@@ -105,7 +105,7 @@ def _attempt(benchmark: Benchmark, case: Case, variants: Sequence[Variant], prog
         # One bad case must not end a cohort: whatever went wrong is recorded under its name.
         message = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
         logger.debug("case %s failed", case.name, exc_info=True)
-        benchmark.run.record_failure(case.name, message)
+        benchmark.run.record_failure(case.name, " ".join(message.split()))
         return True
     if done:
         benchmark.run.clear_failure(case.name)
