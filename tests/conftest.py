@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
 
 SPACING = 4.0
 SHAPE = (28, 26, 30)  # z, y, x: no axis like another, none a multiple of the patch
@@ -26,6 +26,26 @@ class ToyModel:
     images: Path
     labels: Path
     cases: tuple[str, ...] = CASES
+
+
+def shared_folder(name: str) -> Path:
+    """A folder of data that is not part of this project; skips the test where this machine does not have it."""
+    folder = Path(os.environ.get("ROBUSTNESS_SHARED", Path(__file__).parents[2] / "shared")) / name
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}; set ROBUSTNESS_SHARED to the folder that holds {name}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oracles() -> Path:
+    """Values that others published."""
+    return shared_folder("oracles")
+
+
+@pytest.fixture(scope="session")
+def real_petct() -> Path:
+    """Five real PET/CT studies with a tumour contour, in the HECKTOR 2022 layout."""
+    return shared_folder("real_petct")
 
 
 @pytest.fixture(scope="session")
@@ -70,6 +90,8 @@ def write_cohort(images: Path, labels: Path) -> None:
 
 def write_model(folder: Path, dataset: dict[str, object], folds: int) -> None:
     """The files that nnU-Net's training leaves behind, with random weights."""
+    import torch
+
     from nnunet_plugin.training.network import build_dynunet
 
     architecture = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,12 +171,3 @@ def limits_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
-
-
-@pytest.fixture(scope="session")
-def oracles() -> Path:
-    """Folder of values that others published; not part of this project."""
-    root = Path(os.environ.get("ROBUSTNESS_SHARED", Path(__file__).parents[3] / "shared"))
-    if not (root / "oracles").is_dir():
-        pytest.skip(f"no oracle values at {root / 'oracles'} (set ROBUSTNESS_SHARED to their parent folder)")
-    return root / "oracles"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,14 +129,4 @@ def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "raw"
     folder.mkdir()
     monkeypatch.setenv("nnUNet_raw", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def real_petct() -> Path:
-    """Five real PET/CT studies, where this machine has them."""
-    beside = Path(__file__).parents[2].parent / "shared"
-    folder = Path(os.environ.get("ROBUSTNESS_SHARED", beside)) / "real_petct"
-    if not folder.is_dir():
-        pytest.skip(f"no real PET/CT at {folder}; set ROBUSTNESS_SHARED to the folder that holds real_petct")
     return folder

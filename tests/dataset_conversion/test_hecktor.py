@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -111,13 +110,9 @@ def test_no_case_at_all_names_the_layouts(tmp_path):
         find_cases(tmp_path / "nowhere")
 
 
-def test_centres_of_the_published_cohort():
+def test_centres_of_the_published_cohort(oracles):
     """The seven centres, as the challenge's own table numbers them."""
-    beside = Path(__file__).parents[2].parent / "shared"
-    path = Path(os.environ.get("ROBUSTNESS_SHARED", beside)) / "oracles" / "hecktor_layout.json"
-    if not path.is_file():
-        pytest.skip(f"no {path}; set ROBUSTNESS_SHARED to the folder that holds oracles/hecktor_layout.json")
-    centres = json.loads(path.read_text())["hecktor2022"]["encodings"]["CenterID"].values()
+    centres = json.loads((oracles / "hecktor_layout.json").read_text())["hecktor2022"]["encodings"]["CenterID"].values()
     assert [centre_of(f"{centre}-001") for centre in centres] == list(centres)
     assert [centre_of(f"{centre}_001") for centre in centres] == list(centres)
 

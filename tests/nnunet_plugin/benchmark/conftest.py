@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -21,12 +18,3 @@ def head() -> npt.NDArray[np.float32]:
         volume += 0.4 * (((grid - np.reshape(centre, (3, 1, 1, 1))) ** 2).sum(0) < 0.02)
     smooth = ndimage.gaussian_filter(volume, 0.7)
     return (smooth / smooth.max()).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def oracles() -> Path:
-    """Folder of values that others published; not part of this project."""
-    root = Path(os.environ.get("ROBUSTNESS_SHARED", Path(__file__).parents[4] / "shared"))
-    if not (root / "oracles").is_dir():
-        pytest.skip(f"no oracle values at {root / 'oracles'} (set ROBUSTNESS_SHARED to their parent folder)")
-    return root / "oracles"

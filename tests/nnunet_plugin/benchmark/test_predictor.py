@@ -141,6 +141,28 @@ def _edit(file: Path, change) -> None:
     file.write_text(json.dumps(content))
 
 
+def test_plans_that_transpose_the_axes(model_copy, toy, tmp_path):
+    """nnU-Net puts the axis of the largest spacing first; here x, then z, then y, each with a spacing of its own."""
+    order, spacing = [2, 0, 1], [5.0, 4.0, 3.0]
+    _edit(model_copy / "plans.json", lambda c: c.update(transpose_forward=order, transpose_backward=[1, 2, 0]))
+    _edit(model_copy / "plans.json", lambda c: c["configurations"]["3d_fullres"].update(spacing=spacing))
+    ours = Ensemble(model_copy, device="cpu", label_rule="argmax", average="logits")
+    assert ours.spacing_xyz == (5.0, 3.0, 4.0)
+    files = [toy.images / f"{CASE}_{channel:04d}.nii.gz" for channel in range(2)]
+    stock = stock_predictor(model_copy, (0, 1))
+    stock.predict_from_files_sequential([[str(file) for file in files]], [str(tmp_path / "stock")])
+    prepared = ours.prepare(files)
+    label_map = ours.predict(prepared, prepared.array).label_map
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "stock.nii.gz")))
+    assert voxels_that_agree(label_map, expected) >= 0.9999
+    volume = ours.channel_xyz(prepared.array, 1)
+    image = sitk.ReadImage(str(files[1]))
+    extent = [size * step for size, step in zip(image.GetSize(), image.GetSpacing(), strict=True)]
+    assert np.multiply(volume.shape, ours.spacing_xyz) == pytest.approx(extent, abs=4)
+    np.testing.assert_array_equal(ours.with_channel_xyz(prepared.array, 1, volume), prepared.array)
+    assert ours.read_label(toy.labels / f"{CASE}.nii.gz", prepared).shape == expected.shape
+
+
 def test_region_based_model_is_refused(model_copy):
     regions = {"background": 0, "whole": [1, 2], "core": 2}
     _edit(model_copy / "dataset.json", lambda c: c.update(labels=regions, regions_class_order=[1, 2]))
