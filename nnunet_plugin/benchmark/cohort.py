@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.predictor import file_sha256
+from nnunet_plugin.benchmark.model_folder import file_sha256
 
 _CHUNK = 2**22
 

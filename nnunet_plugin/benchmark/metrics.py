@@ -66,7 +66,7 @@ class Reference:
         Returns
         -------
         dict
-            For each structure the columns ``dice`` to ``outcome`` of a row (see ``DESIGN``: Dice of two empty masks
+            For each structure the columns ``dice`` to ``outcome`` of a row (Dice of two empty masks
             is 1; Hausdorff distances with one empty mask are infinite, with two undefined).
 
         Raises

@@ -6,10 +6,8 @@ A model folder is code: its plans name importable functions and its checkpoints 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,11 @@ import torch
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.metrics import dice_per_structure
+from nnunet_plugin.benchmark.model_folder import CHECKPOINT, find_folds
 from nnunet_plugin.benchmark.sliding_window import predict_logits
 from nnunet_plugin.training.environment import register_external_trainers
 
 LabelRule = Literal["0.5", "argmax"]
-CHECKPOINT = "checkpoint_final.pth"
 
 Array = npt.NDArray[np.float32]
 LabelMap = npt.NDArray[np.uint8]
@@ -313,44 +311,3 @@ class Ensemble:
 
     def _reader(self) -> Any:
         return self._plans.image_reader_writer_class()
-
-    def hashes(self) -> dict[str, Any]:
-        """SHA-256 of plans, ``dataset.json`` and every fold's checkpoint, and of all together."""
-        parts = {name: file_sha256(self.folder / f"{name}.json") for name in ("plans", "dataset")}
-        folds = {fold: file_sha256(self.folder / f"fold_{fold}" / CHECKPOINT) for fold in self.folds}
-        everything = hashlib.sha256(json.dumps([parts, folds], sort_keys=True).encode()).hexdigest()
-        return {"sha256": everything, "plans_sha256": parts["plans"], "checkpoints_sha256": folds}
-
-
-def find_folds(model_folder: Path, folds: Sequence[str] | None) -> tuple[str, ...]:
-    """Check a model folder and settle which folds are used.
-
-    Raises
-    ------
-    BenchmarkError
-        Where the folder is no model, or a wanted fold has no final checkpoint.
-    """
-    for name in ("plans.json", "dataset.json"):
-        if not (model_folder / name).is_file():
-            raise BenchmarkError(
-                f"{model_folder}: found no {name}; expected a trained model, "
-                "nnUNet_results/DatasetNNN_Name/TRAINER__PLANS__CONFIGURATION"
-            )
-    trained = sorted(f.parent.name.removeprefix("fold_") for f in model_folder.glob(f"fold_*/{CHECKPOINT}"))
-    if folds is None:
-        folds = [fold for fold in trained if fold != "all"] or trained
-    missing = [fold for fold in folds if fold not in trained]
-    if missing or not folds:
-        wanted = f"fold {', '.join(missing)}" if missing else "any fold"
-        raise BenchmarkError(
-            f"{model_folder}: no {CHECKPOINT} of {wanted}; trained folds: {', '.join(trained) or 'none'}"
-        )
-    if len(set(folds)) != len(folds):
-        raise BenchmarkError(f"folds: {' '.join(folds)} names a fold twice; name each once")
-    return tuple(folds)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

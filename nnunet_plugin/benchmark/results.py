@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,51 +14,13 @@ import tomli_w
 from filelock import FileLock, Timeout
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, CaseRows, VariantKey, parse_rows, variant_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROW_COLUMNS = (
-    "case",
-    "modality",
-    "perturbation",
-    "severity",
-    "structure",
-    "dice",
-    "hd95_mm",
-    "hd_mm",
-    "surface_dice_2mm",
-    "sensitivity",
-    "specificity",
-    "accuracy",
-    "tp",
-    "fp",
-    "fn",
-    "tn",
-    "reference_mm3",
-    "predicted_mm3",
-    "outcome",
-    "dice_to_baseline_prediction",
-    "fold_agreement",
-    "max_probability",
-    "seed",
-    "parameters",
-    "seconds_perturb",
-    "seconds_predict",
-    "seconds_measure",
-)
-"""Columns of a row, in order; ``DESIGN``'s definitions. ``parameters`` is JSON, ``seed`` is None for the baseline."""
-
 _NOT_COMPARED = "provenance"
 """The table of ``run.toml`` that says where and when, not what: two runs that differ only there are the same run."""
-
-
-class RunFolderError(BenchmarkError):
-    """Rows cannot be written: nothing can go on, unlike where one case fails."""
-
-
-VariantKey = tuple[str | None, str, int]
-"""(modality, perturbation, severity); the baseline is ``(None, "baseline", 0)``."""
 
 
 class RunFolder:
@@ -150,8 +111,8 @@ class RunFolder:
 
     def measured(self, case: str) -> set[VariantKey]:
         """Variants of a case whose rows are complete on disk."""
-        _, rows, _ = _parse(self.path / "rows" / f"{case}.jsonl", self.structures)
-        return {_key(row) for row in rows}
+        _, rows, _ = parse_rows(self.path / "rows" / f"{case}.jsonl", self.structures)
+        return {variant_key(row) for row in rows}
 
     def record_failure(self, case: str, message: str) -> None:
         """Remember that a case could not be measured, for the summary and the report."""
@@ -175,7 +136,7 @@ class RunFolder:
         """All complete rows, sorted by case, variant and structure; columns as in ``ROW_COLUMNS``."""
         records: list[dict[str, Any]] = []
         for file in sorted((self.path / "rows").glob("*.jsonl")):
-            records += _parse(file, self.structures)[1]
+            records += parse_rows(file, self.structures)[1]
         frame = pd.DataFrame.from_records(records, columns=list(ROW_COLUMNS))
         # A plain integer column with gaps becomes float, which cannot hold a seed.
         frame["seed"] = pd.array([record["seed"] for record in records], dtype="Int64")
@@ -197,60 +158,6 @@ class RunFolder:
         finally:
             temporary.unlink(missing_ok=True)
         return target
-
-
-class CaseRows:
-    """The rows file of one case, open for appending by the process that holds the case.
-
-    A file whose end is broken (a process was killed, a disk was full) is cut back to the last complete variant.
-
-    Attributes
-    ----------
-    done : set of VariantKey
-        Variants that are complete.
-    repaired : str or None
-        What had to be dropped, in words.
-    """
-
-    def __init__(self, path: Path, case: str, hashes: Mapping[str, str], structures: Sequence[str]) -> None:
-        self._path = path
-        header, rows, good_bytes = _parse(path, structures)
-        self.repaired: str | None = None
-        size = path.stat().st_size if path.exists() else 0
-        if size > good_bytes:
-            with path.open("r+b") as file:
-                file.truncate(good_bytes)
-            self.repaired = (
-                f"{path}: dropped {size - good_bytes} unreadable or incomplete bytes; they are measured again"
-            )
-        if header is not None:
-            _refuse_other_inputs(path, header["sha256"], hashes)
-        # Written with the first rows only: a case that fails before can be mended and measured.
-        self._header: list[Mapping[str, Any]] = [] if header else [{"case": case, "sha256": dict(hashes)}]
-        self.done = {_key(row) for row in rows}
-
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append the rows of one variant (one per structure) and flush them to disk.
-
-        Parameters
-        ----------
-        rows
-            One mapping per structure with the keys of ``ROW_COLUMNS``.
-        """
-        # One write per variant: a process that is killed leaves a variant whole or a broken end, never a gap.
-        text = "".join(json.dumps(record) + "\n" for record in [*self._header, *rows])
-        try:
-            with self._path.open("ab") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise RunFolderError(
-                f"{self._path}: cannot write rows ({error.strerror}); what is there is kept, and a later call with a "
-                "writable folder and free space goes on from it"
-            ) from error
-        self._header = []
-        self.done.add(_key(rows[0]))
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -301,53 +208,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + key] = list(value) if isinstance(value, tuple) else value
     return flat
-
-
-def _refuse_other_inputs(path: Path, stored: Mapping[str, str], found: Mapping[str, str]) -> None:
-    changed = sorted(name for name in stored.keys() | found.keys() if stored.get(name) != found.get(name))
-    if changed:
-        raise BenchmarkError(
-            f"{path.stem}: {' and '.join(changed)} changed since its rows were measured ({path}); "
-            "start a new run folder, or delete that file to measure the case again"
-        )
-
-
-def _key(row: Mapping[str, Any]) -> VariantKey:
-    return row["modality"], row["perturbation"], row["severity"]
-
-
-def _parse(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
-    """Header, rows of complete variants and the number of bytes they take; stops at the first broken line."""
-    header: dict[str, Any] | None = None
-    rows: list[dict[str, Any]] = []
-    pending: list[dict[str, Any]] = []
-    good = position = 0
-    if not path.exists():
-        return None, [], 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        position += len(line)
-        record = _record(line)
-        if record is None:
-            break
-        if header is None:
-            if not isinstance(record.get("sha256"), dict):
-                break
-            header, good = record, position
-            continue
-        if not record.keys() >= set(ROW_COLUMNS) or (pending and _key(record) != _key(pending[0])):
-            break
-        pending.append(record)
-        if [row["structure"] for row in pending] == list(structures):
-            rows += pending
-            pending, good = [], position
-    return header, rows, good
-
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    return record if isinstance(record, dict) else None

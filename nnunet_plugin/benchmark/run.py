@@ -18,7 +18,8 @@ from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
 from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Realised, Variant, apply, draw, grid, seed_of
 from nnunet_plugin.benchmark.predictor import Array, Ensemble, LabelMap, Prediction, PreparedCase
-from nnunet_plugin.benchmark.results import CaseRows, RunFolder, RunFolderError, VariantKey
+from nnunet_plugin.benchmark.results import RunFolder
+from nnunet_plugin.benchmark.row_file import CaseRows, RunFolderError, VariantKey
 
 logger = logging.getLogger(__name__)
 

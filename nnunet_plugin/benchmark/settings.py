@@ -14,6 +14,7 @@ import torch
 from nnunet_plugin.benchmark.catalogue import Catalogue, load_catalogue
 from nnunet_plugin.benchmark.cohort import Cohort, find_cohort
 from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.benchmark.model_folder import model_hashes
 from nnunet_plugin.benchmark.predictor import Ensemble, LabelRule
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.run import Benchmark
@@ -103,7 +104,7 @@ def describe(ensemble: Ensemble, cohort: Cohort, catalogue: Catalogue, seed: int
         "spacing": list(ensemble.spacing_xyz),
         "device": ensemble.device.type,
         "torch_threads": torch.get_num_threads(),
-        "model": {"folds": list(ensemble.folds), **ensemble.hashes()},
+        "model": {"folds": list(ensemble.folds), **model_hashes(ensemble.folder, ensemble.folds)},
         "catalogue": {"name": catalogue.name, "sha256": catalogue.sha256, "severities": catalogue.severities},
         "cohort": {
             "name": cohort.name,

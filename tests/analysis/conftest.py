@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nnunet_plugin.benchmark.results import ROW_COLUMNS, RunFolder
+from nnunet_plugin.benchmark.results import RunFolder
+from nnunet_plugin.benchmark.row_file import ROW_COLUMNS
 
 HARM = {"bias": 0.10, "blur": 0.004, "ghosting": 0.003, "motion": 0.012, "noise": 0.08, "spike": 0.3}
 SEVERITIES = (1, 2, 3)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.results import ROW_COLUMNS, RunFolder, RunFolderError
+from nnunet_plugin.benchmark.results import RunFolder
+from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, RunFolderError
 
 SETTINGS = {
     "seed": 0,
