@@ -125,6 +125,8 @@ class Ensemble:
         self._parameters = stock.list_of_parameters
         self._refuse_unsupported()
         self._network = stock.network.to(self.device).eval()
+        if self.device.type == "cpu":
+            self._network = self._network.to(memory_format=torch.channels_last_3d)  # half as fast again there
 
     def _refuse_unsupported(self) -> None:
         if self._labels.has_regions:

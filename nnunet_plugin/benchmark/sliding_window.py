@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 
-_VOXELS_PER_BATCH = 2**18
+_VOXELS_PER_BATCH = 2**17
+
+Window = tuple[slice, ...]
 
 
 @torch.inference_mode()
@@ -57,13 +60,24 @@ def predict_logits(
     )
     total = torch.zeros((num_classes, *axes), device=image.device)
     weights = torch.zeros(axes, device=image.device)
-    batch_size = max(1, _VOXELS_PER_BATCH // weight.numel())
-    for batch in (windows[i : i + batch_size] for i in range(0, len(windows), batch_size)):
+    for batch in _batches(windows, weight.numel(), on_cpu=image.device.type == "cpu"):
         logits = _forward(network, torch.stack([padded[(slice(None), *window)] for window in batch]))
         for window, of_window in zip(batch, logits, strict=True):
             total[(slice(None), *window)] += of_window * weight
             weights[window] += weight
     return (total / weights)[(slice(None), *unpad[1:])]
+
+
+def _batches(windows: Sequence[Window], voxels: int, *, on_cpu: bool) -> Iterator[Sequence[Window]]:
+    """Split windows into batches of nearly equal size.
+
+    On a CPU a batch of one takes several times as long per window as a batch of two: PyTorch has no fast 3-D
+    convolution for it. So there is none unless there is but one window.
+    """
+    size = max(2 if on_cpu else 1, _VOXELS_PER_BATCH // voxels)
+    count = max(1, min(math.ceil(len(windows) / size), len(windows) // 2 if on_cpu else len(windows)))
+    bounds = [round(len(windows) * part / count) for part in range(count + 1)]
+    return (windows[start:stop] for start, stop in itertools.pairwise(bounds))
 
 
 def _forward(network: torch.nn.Module, windows: torch.Tensor) -> torch.Tensor:
