@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.model_folder import file_sha256
-
-_CHUNK = 2**22
 
 
 @dataclass(frozen=True)
@@ -34,19 +30,22 @@ class Case:
     images: tuple[Path, ...]
     label: Path
 
+    def files(self, modalities: Sequence[str]) -> dict[str, Path]:
+        """Every file, by modality name and ``label``."""
+        return dict(zip(modalities, self.images, strict=True)) | {"label": self.label}
+
     def hashes(self, modalities: Sequence[str]) -> dict[str, str]:
         """SHA-256 of every file, by modality name and ``label``.
 
         Raises
         ------
         BenchmarkError
-            Where a file is missing, or compressed and cut short: ITK would read what is missing as zeros.
+            Where a file is missing.
         """
-        files = dict(zip(modalities, self.images, strict=True)) | {"label": self.label}
+        files = self.files(modalities)
         for role, file in files.items():
             if not file.is_file():
                 raise BenchmarkError(f"case {self.name}: {role} is missing; expected {file}")
-            _refuse_broken_gzip(file)
         return {role: file_sha256(file) for role, file in files.items()}
 
 
@@ -91,6 +90,7 @@ def find_cohort(images: Path, labels: Path, modalities: Sequence[str], file_endi
     names = sorted({match["case"] for match in matches if match})
     if not names:
         raise BenchmarkError(f"-i: found no CASE_0000{file_ending} in {images}; expected one file per channel and case")
+    _refuse_names(images, names)
     cases = tuple(
         Case(
             name,
@@ -104,17 +104,14 @@ def find_cohort(images: Path, labels: Path, modalities: Sequence[str], file_endi
     return Cohort(name, images, labels, cases, in_dataset and _is_synthetic(images.parent / "dataset.json"))
 
 
-def _refuse_broken_gzip(file: Path) -> None:
-    if file.suffix != ".gz":
-        return
-    try:
-        with gzip.open(file) as stream:
-            while stream.read(_CHUNK):
-                pass
-    except (EOFError, OSError, zlib.error) as error:
+def _refuse_names(images: Path, names: Sequence[str]) -> None:
+    # A case's name becomes a file name in the run folder and a string in its tables.
+    unfit = [name for name in names if name in {".", ".."} or not name.isprintable()]
+    if unfit:
         raise BenchmarkError(
-            f"{file}: broken or cut short ({error}); expected a whole gzip file; copy it anew"
-        ) from error
+            f"-i: {images} holds cases whose names cannot be stored: {', '.join(map(ascii, unfit))}; "
+            "expected printable UTF-8; rename their files"
+        )
 
 
 def _is_synthetic(dataset_json: Path) -> bool:

@@ -270,42 +270,26 @@ class Ensemble:
         highest = probabilities.flatten(1).amax(dim=1).tolist()
         return {name: highest[label] for name, label in self.structures.items()}
 
-    def read_label(self, file: Path, case: PreparedCase) -> LabelMap:
+    def read_label(self, file: Path) -> LabelMap:
         """Read a reference label map with nnU-Net's reader.
 
         Returns
         -------
         ndarray
-            (z, y, x), on the grid of the case's images.
+            (z, y, x).
 
         Raises
         ------
         BenchmarkError
-            Where its grid is not the images' or it holds a value that the model's labels do not have.
+            Where it holds a value that the model's labels do not have.
         """
-        labels, properties = self._reader().read_seg(str(file))
-        self._refuse_other_grid(file, properties, labels.shape[1:], case.properties)
+        labels, _ = self._reader().read_seg(str(file))
         known = {0, *self.structures.values(), *([] if self.ignore_label is None else [self.ignore_label])}
         unknown = sorted({float(value) for value in np.unique(labels)} - known)
         if unknown:
             raise BenchmarkError(f"{file}: holds the label values {unknown}; the model's labels are {sorted(known)}")
         label_map: LabelMap = labels[0].astype(np.uint8)
         return label_map
-
-    def _refuse_other_grid(
-        self, file: Path, label: dict[str, Any], shape: tuple[int, ...], image: dict[str, Any]
-    ) -> None:
-        image_shape = tuple(image["shape_before_cropping"][axis] for axis in self._plans.transpose_backward)
-        same = tuple(shape) == image_shape and np.allclose(label["spacing"], image["spacing"], atol=1e-3)
-        if same and "sitk_stuff" in label:
-            ours, theirs = label["sitk_stuff"], image["sitk_stuff"]
-            same = all(np.allclose(ours[key], theirs[key], atol=1e-3) for key in ("origin", "direction"))
-        if not same:
-            raise BenchmarkError(
-                f"{file}: its grid is not that of the images (shape {tuple(shape)} and {image_shape}, spacing "
-                f"{np.round(label['spacing'], 3).tolist()} and {np.round(image['spacing'], 3).tolist()} in z, y, x, "
-                "or origin and direction); resample the label onto the images"
-            )
 
     def write_label(self, label_map: LabelMap, file: Path, case: PreparedCase) -> None:
         """Write a label map in the geometry of the case's images."""

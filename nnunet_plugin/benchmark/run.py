@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from nnunet_plugin.benchmark.catalogue import Catalogue
 from nnunet_plugin.benchmark.cohort import Case, Cohort
 from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.benchmark.image_files import refuse_unfit_files
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
 from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Realised, Variant, apply, draw, grid, seed_of
 from nnunet_plugin.benchmark.predictor import Array, Ensemble, LabelMap, Prediction, PreparedCase
@@ -143,8 +144,9 @@ class _OnCase:
         self._ensemble = benchmark.ensemble
         self._case = case
         self._rows = rows
+        refuse_unfit_files(case.files(self._ensemble.modalities))
         self._prepared: PreparedCase = self._ensemble.prepare(case.images)
-        label_map = self._ensemble.read_label(case.label, self._prepared)
+        label_map = self._ensemble.read_label(case.label)
         spacing_zyx = self._prepared.properties["spacing"]
         self._reference = Reference(label_map, self._ensemble.structures, spacing_zyx)
         start = time.perf_counter()
