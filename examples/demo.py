@@ -144,6 +144,7 @@ def _preprocess(demo: Demo) -> None:
 
 def _train(demo: Demo, arguments: argparse.Namespace) -> None:
     """Train the folds that are not trained, as many at a time as there are cores (on a GPU one)."""
+    _refuse_other_plans(demo)
     folds = len(json.loads((demo.preprocessed / "splits_final.json").read_text()))
     device = _device()
     at_once = 1 if device == "cuda" else _cores()
@@ -159,6 +160,12 @@ def _train(demo: Demo, arguments: argparse.Namespace) -> None:
                     raise StepError(f"training of fold {fold} failed; its output is in {_log(demo, f'fold_{fold}')}")
             show(sum(_epochs_done(demo, fold, arguments.epochs) for fold in range(folds)))
             time.sleep(0.5)
+
+
+def _refuse_other_plans(demo: Demo) -> None:
+    trained, wanted = demo.model / "plans.json", demo.preprocessed / f"{PLANS}.json"
+    if trained.exists() and json.loads(trained.read_text()) != json.loads(wanted.read_text()):
+        raise StepError(f"{demo.model} was trained with other options; delete {demo.root} or choose another --output")
 
 
 def _start_training(demo: Demo, fold: int, device: str) -> subprocess.Popen[bytes]:
@@ -186,6 +193,7 @@ def _epochs_done(demo: Demo, fold: int, epochs: int) -> int:
 def _gate(demo: Demo) -> None:
     """The gate may fail: that is a finding about the model, not an error of the demo."""
     command = [sys.executable, "-m", "pytest", "robustness_tests", "-n", "auto", "-q", "--no-header", "--tb=no"]
+    command += [f"--junitxml={demo.run / 'report' / 'junit.xml'}"]
     command += ["--robustness-model", str(demo.model), "--robustness-run", str(demo.run)]
     command += ["--robustness-images", str(demo.raw / "imagesTs"), "--robustness-labels", str(demo.raw / "labelsTs")]
     command += ["--robustness-step-size", "1.0"]

@@ -193,9 +193,11 @@ def run(argv: Sequence[str] | None = None) -> int:
     try:
         benchmark = open_benchmark(Options(**vars(arguments)))
         console.print(f"Run folder: {benchmark.run.path}", highlight=False)
-        with variant_progress(benchmark.size, console) as progress:
-            measure(benchmark, benchmark.variants, progress)
-        table = benchmark.run.write_table()
+        try:
+            with variant_progress(benchmark.size, console) as progress:
+                measure(benchmark, benchmark.variants, progress)
+        finally:
+            table = benchmark.run.write_table()
     except BenchmarkError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 # environment in which the plugin is installed.
 
 _BYTES_OF_A_PROCESS = 2 * 2**30
+_WINDOWS_AT_ONCE = 2
+# Measured on the study's network, 32 features at full resolution: 5.4 GiB for one window of 192^3.
+_BYTES_PER_PATCH_VOXEL = 800
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,10 @@ class Gate:
             for structure in self.benchmark.ensemble.structures
         ]
 
+    def cells_by_name(self) -> dict[str, Cell]:
+        """All cells by what stands between the brackets of their test ids, where pytest escapes what is not ASCII."""
+        return {str(cell).encode("unicode_escape").decode(): cell for cell in self.cells()}
+
     def measure(self, cells: Sequence[Cell], progress: Progress = lambda _case, _count: None) -> None:
         """Measure the variants of these cells, sharing the cases with the other workers."""
         from nnunet_plugin.benchmark.errors import BenchmarkError
@@ -161,28 +169,37 @@ class Gate:
         import torch
 
         device = benchmark_options(self._config).device
-        if device is None or device == "cuda":
-            gpus: int = torch.cuda.device_count()
-            if gpus:
-                return min(gpus, len(self.benchmark.cohort.cases))
+        gpus: int = torch.cuda.device_count()
+        if gpus and device in {None, "cuda"}:
+            return min(gpus, len(self.benchmark.cohort.cases))
+        if device is not None and device != "cpu":
+            return 1
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         fitting = int(psutil.virtual_memory().available // self._bytes_per_worker())
         return max(1, min(cores, fitting, len(self.benchmark.cohort.cases)))
 
     def _bytes_per_worker(self) -> int:
-        import SimpleITK as sitk
-
         ensemble = self.benchmark.ensemble
         weights = sum(f.stat().st_size for f in ensemble.folder.glob("fold_*/checkpoint_final.pth"))
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(self.benchmark.cohort.cases[0].images[0]))
-        reader.ReadImageInformation()
-        voxels = 1.0
-        for size, ours, networks in zip(reader.GetSize(), reader.GetSpacing(), ensemble.spacing_xyz, strict=True):
-            voxels *= size * max(1.0, ours / networks)
         # float32 arrays alive at once: image, perturbed copy and spectra of a channel; logits and probabilities
         arrays = 4 * (4 * len(ensemble.modalities) + 5 * (len(ensemble.structures) + 1))
-        return int(_BYTES_OF_A_PROCESS + weights + voxels * arrays)
+        forward = _WINDOWS_AT_ONCE * ensemble.patch_voxels * _BYTES_PER_PATCH_VOXEL
+        return int(_BYTES_OF_A_PROCESS + weights + forward + self._voxels_of_a_case() * arrays)
+
+    def _voxels_of_a_case(self) -> float:
+        """Voxels of the first readable case on the network's grid."""
+        import SimpleITK as sitk
+
+        for case in self.benchmark.cohort.cases:
+            reader = sitk.ImageFileReader()
+            reader.SetFileName(str(case.images[0]))
+            try:
+                reader.ReadImageInformation()
+            except RuntimeError:
+                continue  # it is reported when its turn comes
+            axes = zip(reader.GetSize(), reader.GetSpacing(), self.benchmark.ensemble.spacing_xyz, strict=False)
+            return float(math.prod(size * max(1.0, ours / networks) for size, ours, networks in axes))
+        return 0.0
 
     def _device(self, asked: str | None) -> str | None:
         """Spread xdist's workers over the GPUs."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from robustness_tests.gate import Cell, Gate
 from robustness_tests.options import HOW_TO_CONFIGURE, add_options, is_configured
 from robustness_tests.progress import ProgressLines
-from robustness_tests.summary import Summary
+from robustness_tests.summary import Summary, cell_name
+
+if TYPE_CHECKING:
+    from xdist.workermanage import WorkerController
 
 _GATE = pytest.StashKey[Gate]()
-_WATCHER = pytest.StashKey["_Watcher"]()
 _FOLDER = Path(__file__).parent
 
 
@@ -23,17 +26,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check everything that can be checked before work starts, and watch the session from the controller."""
+    """Let the controller (or the only process) watch the session."""
     config.addinivalue_line("markers", "robustness: a test of the robustness gate")
-    config.stash[_GATE] = Gate(config)
-    if _is_worker(config) or not _asks_for_gate(config):
-        return
-    if not is_configured(config):
-        raise pytest.UsageError(HOW_TO_CONFIGURE)
-    if not config.getoption("collectonly"):
-        config.stash[_GATE].check()
-        config.stash[_WATCHER] = _Watcher(config.stash[_GATE])
-        config.pluginmanager.register(config.stash[_WATCHER])
+    gate = config.stash.setdefault(_GATE, Gate(config))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Watcher(gate))
 
 
 @pytest.hookimpl(optionalhook=True, tryfirst=True)
@@ -41,7 +38,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """``-n auto``: one worker per GPU, or what cores, memory and the number of cases allow."""
     if not (_asks_for_gate(config) and is_configured(config)):
         return None
-    return Gate(config).workers()
+    return config.stash.setdefault(_GATE, Gate(config)).workers()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -65,27 +62,43 @@ def robustness_gate(request: pytest.FixtureRequest) -> Gate:
 
 
 class _Watcher:
-    """On the controller (or in the only process): progress while measuring, table and verdict at the end."""
+    """On the controller (or in the only process): checks before work starts, progress, table and verdict.
+
+    It wakes up when a session turns out to hold tests of the gate, however they were named on the command line.
+    """
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._summary = Summary(gate)
         self._progress = ProgressLines(gate)
 
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Where the gate is asked for by name, end the session before workers start if an option is wrong."""
+        config = session.config
+        if not _asks_for_gate(config):
+            return
+        if not is_configured(config):
+            raise pytest.UsageError(HOW_TO_CONFIGURE)
+        if not config.getoption("collectonly"):
+            self._gate.check()
+
     @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, node: object, ids: list[str]) -> None:  # noqa: ARG002
+    def pytest_xdist_node_collection_finished(self, node: WorkerController, ids: list[str]) -> None:
         """Under xdist only the workers collect; every worker collects the same."""
-        known = {str(cell): cell for cell in self._gate.cells()}
-        names = (test_id.rpartition("[")[2].rstrip("]") for test_id in ids)
-        self._progress.expect([known[name] for name in names if name in known])
+        names = [name for name in map(cell_name, ids) if name]
+        if names:
+            known = self._gate.cells_by_name()
+            self._expect(node.config, [known[name] for name in names if name in known])
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Without xdist the session itself knows the items."""
-        self._progress.expect(_cells(session.items))
+        cells = _cells(session.items)
+        if cells and not session.config.getoption("collectonly"):
+            self._expect(session.config, cells)
 
-    def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Start to report progress."""
-        self._progress.start(session.config)
+    def _expect(self, config: pytest.Config, cells: list[Cell]) -> None:
+        self._summary.is_wanted = True
+        self._progress.start(config, cells)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect what workers and this process report."""
@@ -95,17 +108,16 @@ class _Watcher:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Write the table of all rows; a case that could not be measured fails the session."""
         self._progress.stop()
+        if not self._summary.is_wanted:
+            return
         self._gate.benchmark.run.write_table()
         if self._gate.failures() and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the medians, worst first, and the verdict."""
-        self._summary.write(terminalreporter)
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
+        if self._summary.is_wanted:
+            self._summary.write(terminalreporter)
 
 
 def _asks_for_gate(config: pytest.Config) -> bool:

@@ -30,15 +30,12 @@ class ProgressLines:
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def expect(self, cells: Sequence[Cell]) -> None:
-        """Say what is wanted; the baseline comes with it."""
-        if cells:
+    def start(self, config: pytest.Config, cells: Sequence[Cell]) -> None:
+        """Start to watch for the variants of these cells, and for the baseline, which comes with them."""
+        if self._thread is None:
             self._wanted = {(None, "baseline", 0), *(cell.variant_key for cell in cells)}
-
-    def start(self, config: pytest.Config) -> None:
-        """Start to watch the run folder."""
-        self._thread = threading.Thread(target=self._watch, args=(config,), daemon=True)
-        self._thread.start()
+            self._thread = threading.Thread(target=self._watch, args=(config,), daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """Stop watching."""
@@ -51,8 +48,6 @@ class ProgressLines:
 
         start, at_start, shown = time.monotonic(), None, None
         while not self._done.wait(_SECONDS_BETWEEN_LINES):
-            if not self._wanted:
-                continue
             measured = self._measured()
             if at_start is None:
                 at_start, start = measured, time.monotonic()

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from robustness_tests.gate import Gate
 
 
+def cell_name(test_id: str) -> str:
+    """The cell's part of a test id, as pytest wrote it; empty for tests that are not the gate's."""
+    _, _, parameter = test_id.partition("::test_delta_dice[")
+    return parameter.removesuffix("]")
+
+
 class Summary:
     """Collects the cells' reports, wherever they ran, and prints them.
 
@@ -22,13 +28,14 @@ class Summary:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        self.is_wanted = False
         self._outcomes: dict[str, str] = {}
         self._properties: dict[str, dict[str, Any]] = {}
 
     def add(self, report: pytest.TestReport) -> None:
         """Take in one report; those of other tests are left alone."""
-        cell = report.nodeid.rpartition("[")[2].rstrip("]")
-        if "test_delta_dice[" not in report.nodeid or (report.when == "teardown" and report.passed):
+        cell = cell_name(report.nodeid)
+        if not cell or (report.when == "teardown" and report.passed):
             return
         if report.when == "call" or not report.passed:
             self._outcomes[cell] = report.outcome
@@ -66,7 +73,7 @@ class Summary:
     def _table(self) -> list[str]:
         rows: dict[tuple[str, str, str], dict[int, str]] = {}
         medians: dict[tuple[str, str, str], float] = {}
-        known = {str(cell): cell for cell in self._gate.cells()}
+        known = self._gate.cells_by_name()
         for name, properties in self._properties.items():
             cell, median = known[name], properties.get("median_delta_dice", math.nan)
             row = cell.modality, cell.perturbation, cell.structure

@@ -44,15 +44,23 @@ class Reference:
         Label value of each structure by name.
     spacing_mm
         Voxel size, (z, y, x).
+    ignore_label
+        Label value of voxels that nobody annotated; nothing there counts, as in nnU-Net's evaluation.
     """
 
-    def __init__(self, label_map: LabelMap, structures: Mapping[str, int], spacing_mm: Sequence[float]) -> None:
+    def __init__(
+        self,
+        label_map: LabelMap,
+        structures: Mapping[str, int],
+        spacing_mm: Sequence[float],
+        *,
+        ignore_label: int | None = None,
+    ) -> None:
         self._label_map = label_map
         self._spacing = tuple(float(s) for s in spacing_mm)
         self.structures = dict(structures)
         self._size = max(structures.values()) + 1
-        # Labels that are not measured (an ignore label, say) are background to every structure.
-        self._known = np.where(np.isin(label_map, list(structures.values())), label_map, 0)
+        self._scored = np.ones(label_map.shape, bool) if ignore_label is None else label_map != ignore_label
         self._borders = {name: _Border.of(label_map == label, self._spacing) for name, label in structures.items()}
 
     def measure(self, prediction: LabelMap) -> dict[str, dict[str, Any]]:
@@ -76,7 +84,8 @@ class Reference:
         """
         if prediction.shape != self._label_map.shape:
             raise ValueError(f"prediction {prediction.shape} and reference {self._label_map.shape} differ in shape")
-        counts = joint_counts(self._known, prediction, self._size)
+        prediction = np.where(self._scored, prediction, 0)
+        counts = joint_counts(self._label_map[self._scored], prediction[self._scored], self._size)
         return {name: self._structure(name, label, counts, prediction) for name, label in self.structures.items()}
 
     def _structure(self, name: str, label: int, counts: npt.NDArray[np.int64], prediction: LabelMap) -> dict[str, Any]:

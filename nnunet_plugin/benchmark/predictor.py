@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +119,9 @@ class Ensemble:
                 stock.initialize_from_trained_model_folder(str(self.folder), self.folds, CHECKPOINT)
             except Exception as error:
                 raise BenchmarkError(f"{self.folder}: nnU-Net cannot load this model: {error}") from error
+        # nnU-Net lets cuDNN choose its algorithms by timing them, anew in every process: rows would differ.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
         self._plans = stock.plans_manager
         self._configuration = stock.configuration_manager
         self._labels = stock.label_manager
@@ -135,6 +139,11 @@ class Ensemble:
             )
         if len(self._configuration.patch_size) != 3:
             raise BenchmarkError(f"{self.folder} is a 2d model; only 3d models are supported")
+        if len(set(self.modalities)) < len(self.modalities):
+            raise BenchmarkError(
+                f"{self.folder}/dataset.json: the channels {', '.join(self.modalities)} do not have different names; "
+                "a perturbed modality could not be told from another; rename them there"
+            )
         if self._configuration.previous_stage_name is not None:
             raise BenchmarkError(
                 f"{self.folder} is the second stage of a cascade; only single-stage models are supported"
@@ -157,6 +166,11 @@ class Ensemble:
         """Label value that marks voxels without annotation, if the data set has one."""
         value: int | None = self._labels.ignore_label
         return value
+
+    @property
+    def patch_voxels(self) -> int:
+        """Voxels of the network's input window."""
+        return int(np.prod(self._configuration.patch_size))
 
     @property
     def file_ending(self) -> str:
@@ -218,7 +232,8 @@ class Ensemble:
         total: torch.Tensor | None = None
         maps: list[LabelMap] = []
         for parameters in self._parameters:
-            self._network.load_state_dict(parameters)
+            # With nnUNet_compile set, nnU-Net hands out a compiled network, whose weights sit one level deeper.
+            getattr(self._network, "_orig_mod", self._network).load_state_dict(parameters)
             logits = predict_logits(
                 self._network,
                 image,
@@ -226,16 +241,21 @@ class Ensemble:
                 step_size=self.step_size,
                 num_classes=self._labels.num_segmentation_heads,
             )
-            softmax = torch.softmax(logits, dim=0)
-            maps.append(self._label_map(softmax))
-            term = softmax if self._average == "softmax" else logits
-            total = term if total is None else total.add_(term)
+            log_softmax = torch.log_softmax(logits, dim=0)
+            maps.append(self._label_map(log_softmax.exp()))
+            total = self._added(total, log_softmax if self._average == "softmax" else logits)
         assert total is not None
-        total /= len(self._parameters)
         if not bool(torch.isfinite(total).all()):
             raise BenchmarkError("the network's output holds NaN or infinite values; nothing was measured from it")
-        mean, logits = (total, total.log()) if self._average == "softmax" else (total.softmax(0), total)
-        return Prediction(self._original_geometry(logits, case), self._agreement(maps), self._highest(mean))
+        folds = len(self._parameters)
+        mean = total - math.log(folds) if self._average == "softmax" else torch.log_softmax(total / folds, dim=0)
+        return Prediction(self._original_geometry(mean, case), self._agreement(maps), self._highest(mean.exp()))
+
+    def _added(self, total: torch.Tensor | None, term: torch.Tensor) -> torch.Tensor:
+        """Add a fold to the sum: as probabilities in the log domain, where none underflows to 0, or as logits."""
+        if total is None:
+            return term
+        return torch.logaddexp(total, term) if self._average == "softmax" else total.add_(term)
 
     def _label_map(self, probabilities: torch.Tensor) -> LabelMap:
         highest, label = probabilities.max(dim=0)
@@ -244,13 +264,13 @@ class Ensemble:
         labels: LabelMap = label.to(torch.uint8).cpu().numpy()
         return labels
 
-    def _original_geometry(self, logits: torch.Tensor, case: PreparedCase) -> LabelMap:
+    def _original_geometry(self, log_probabilities: torch.Tensor, case: PreparedCase) -> LabelMap:
         from nnunetv2.inference.export_prediction import (
             convert_predicted_logits_to_segmentation_with_correct_shape,
         )
 
         _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits.cpu(),
+            log_probabilities.cpu(),
             self._plans,
             self._configuration,
             self._labels,

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nnunet_plugin.benchmark.catalogue import Catalogue
 from nnunet_plugin.benchmark.cohort import Case, Cohort
@@ -18,7 +19,7 @@ from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.image_files import refuse_unfit_files
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
 from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Realised, Variant, apply, draw, grid, seed_of
-from nnunet_plugin.benchmark.predictor import Array, Ensemble, LabelMap, Prediction, PreparedCase
+from nnunet_plugin.benchmark.predictor import Array, Ensemble, Prediction, PreparedCase
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.row_file import CaseRows, RunFolderError, VariantKey
 
@@ -57,6 +58,11 @@ class Benchmark:
     def variants(self) -> tuple[Variant, ...]:
         """The whole grid without the baseline."""
         return grid(self.catalogue, self.ensemble.modalities)
+
+    def prediction(self, case: Case, key: VariantKey) -> Path:
+        """Where the label map of one variant is kept."""
+        name = "-".join(map(str, key)) if key != BASELINE_KEY else key[1]
+        return self.run.path / "predictions" / case.name / f"{name}{self.ensemble.file_ending}"
 
     @property
     def size(self) -> int:
@@ -105,9 +111,8 @@ def _attempt(benchmark: Benchmark, case: Case, variants: Sequence[Variant], prog
         raise
     except Exception as error:
         # One bad case must not end a cohort: whatever went wrong is recorded under its name.
-        message = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
         logger.debug("case %s failed", case.name, exc_info=True)
-        benchmark.run.record_failure(case.name, " ".join(message.split()))
+        benchmark.run.record_failure(case.name, _in_words(error))
         return True
     if done:
         benchmark.run.clear_failure(case.name)
@@ -122,18 +127,24 @@ def run_case(benchmark: Benchmark, case: Case, variants: Sequence[Variant], prog
             return False
         if rows.repaired:
             logger.warning(rows.repaired)
-        missing = [variant for variant in variants if variant.key not in rows.done]
-        progress(case.name, len(variants) - len(missing) + (BASELINE_KEY in rows.done))
-        if not missing and BASELINE_KEY in rows.done:
+        done = {key for key in rows.done if not benchmark.save_predictions or benchmark.prediction(case, key).exists()}
+        missing = [variant for variant in variants if variant.key not in done]
+        progress(case.name, len(variants) - len(missing) + (BASELINE_KEY in done))
+        if not missing and BASELINE_KEY in done:
             return True
         on_case = _OnCase(benchmark, case, rows)
-        if BASELINE_KEY not in rows.done:
+        if BASELINE_KEY not in done:
             on_case.measure_baseline()
             progress(case.name, 1)
-        for variant in missing:
-            on_case.measure_variant(variant)
-            progress(case.name, 1)
+        failures = [message for variant in missing if (message := on_case.try_variant(variant, progress))]
+    if failures:
+        raise BenchmarkError("; ".join(failures))
     return True
+
+
+def _in_words(error: Exception) -> str:
+    message = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
+    return " ".join(message.split())
 
 
 class _OnCase:
@@ -148,13 +159,27 @@ class _OnCase:
         self._prepared: PreparedCase = self._ensemble.prepare(case.images)
         label_map = self._ensemble.read_label(case.label)
         spacing_zyx = self._prepared.properties["spacing"]
-        self._reference = Reference(label_map, self._ensemble.structures, spacing_zyx)
+        self._reference = Reference(
+            label_map, self._ensemble.structures, spacing_zyx, ignore_label=self._ensemble.ignore_label
+        )
         start = time.perf_counter()
         self._baseline = self._ensemble.predict(self._prepared, self._prepared.array)
         self._seconds_baseline = time.perf_counter() - start
 
     def measure_baseline(self) -> None:
         self._store(BASELINE_KEY, self._baseline, None, None, 0.0, self._seconds_baseline)
+
+    def try_variant(self, variant: Variant, progress: Progress) -> str | None:
+        """Measure a variant; what went wrong in words, so that the case's other variants are measured all the same."""
+        try:
+            self.measure_variant(variant)
+        except RunFolderError:
+            raise
+        except Exception as error:
+            logger.debug("%s of case %s failed", variant, self._case.name, exc_info=True)
+            return f"{variant}: {_in_words(error)}"
+        progress(self._case.name, 1)
+        return None
 
     def measure_variant(self, variant: Variant) -> None:
         start = time.perf_counter()
@@ -207,11 +232,8 @@ class _OnCase:
             for structure, figures in measured.items()
         ]
         if self._benchmark.save_predictions:
-            self._save(key, prediction.label_map)
-        self._rows.append(rows)
-
-    def _save(self, key: VariantKey, label_map: LabelMap) -> None:
-        name = "-".join(str(part) for part in key) if key != BASELINE_KEY else key[1]
-        file = self._benchmark.run.path / "predictions" / self._case.name / f"{name}{self._ensemble.file_ending}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._ensemble.write_label(label_map, file, self._prepared)
+            file = self._benchmark.prediction(self._case, key)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._ensemble.write_label(prediction.label_map, file, self._prepared)
+        if key not in self._rows.done:
+            self._rows.append(rows)

@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 
+import robustness_tests
 from robustness_tests.gate import Gate
 from robustness_tests.options import benchmark_options, limits_file
 
@@ -103,6 +104,37 @@ def test_case_that_cannot_be_measured_fails_the_session(configured, pytester, to
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2, deselected=70)
     result.stdout.fnmatch_lines(["NOT MEASURED CHUP-002: *CHUP-002_0000.nii.gz*", "FAIL: 0 cells *1 cases could*"])
+
+
+def test_gate_that_is_not_named_on_the_command_line_judges_all_the_same(configured, pytester, toy, monkeypatch):
+    """Found by walking a folder: no verdict there would be a false pass."""
+    images = Path(shutil.copytree(toy.images, pytester.path / "images"))
+    (images / "CHUP-002_0000.nii.gz").write_bytes(b"no image")
+    gate = Path(robustness_tests.__file__).parent
+    (pytester.path / "checks").mkdir()
+    shutil.copy(gate / "test_delta_dice.py", pytester.path / "checks" / "test_delta_dice.py")
+    options = [argument for argument in configured if argument not in {"--pyargs", "robustness_tests"}]
+    result = pytester.runpytest_inprocess("checks", *options, f"--robustness-images={images}", "-k", "PET-spike-1")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["NOT MEASURED CHUP-002: *", "FAIL: *"])
+    assert set(rows(pytester)["case"]) == {"CHUM-001", "CHUS-003"}
+
+
+def test_failures_of_a_run_do_not_touch_sessions_without_the_gate(configured, pytester):
+    (pytester.path / "run" / "failures").mkdir(parents=True)
+    (pytester.path / "run" / "failures" / "A.txt").write_text("old")
+    pytester.makepyfile("def test_other(): pass")
+    options = [argument for argument in configured if argument not in {"--pyargs", "robustness_tests"}]
+    assert pytester.runpytest_inprocess(*options).ret == pytest.ExitCode.OK
+
+
+def test_structure_whose_name_pytest_escapes(configured, pytester, toy):
+    model = Path(shutil.copytree(toy.folder, pytester.path / "model"))
+    text = (model / "dataset.json").read_text()
+    (model / "dataset.json").write_text(text.replace('"GTVn"', '"Rückenmark"'))
+    result = pytester.runpytest_inprocess(*configured, f"--robustness-model={model}", "-k", "PET-spike-1")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["PET spike Rückenmark *"])
 
 
 def test_structure_that_is_absent_everywhere_is_skipped_with_the_reason(configured, pytester, toy):
@@ -198,6 +230,10 @@ def test_automatic_workers_follow_gpus_memory_and_cases(configured, pytester, mo
     assert gate.workers() == 1
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert gate.workers() == 1  # cpu was asked for
+    one = [argument.replace("device=cpu", "device=cuda:1") for argument in configured]
+    gate = Gate(pytester.parseconfig(*one))
+    gate.__dict__["benchmark"] = Gate(config).benchmark
+    assert gate.workers() == 1
     on_any_device = [argument for argument in configured if "device" not in argument]
     gate = Gate(pytester.parseconfig(*on_any_device))
     gate.__dict__["benchmark"] = Gate(config).benchmark  # this machine cannot open the model on a GPU

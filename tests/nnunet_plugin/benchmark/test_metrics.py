@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from monai.metrics import DiceMetric, compute_hausdorff_distance, compute_surface_dice
+from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 from scipy import ndimage
 
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
@@ -120,11 +121,18 @@ def test_one_voxel_apart_in_the_direction_of_the_spacing():
         assert measured["surface_dice_2mm"] == float(spacing <= 2.0)
 
 
-def test_labels_that_are_not_measured_count_as_background():
-    """Here 2, as an ignore label would be."""
-    reference = np.array([[[1, 2, 0, 0]]], np.uint8)
-    measured = Reference(reference, {"GTVp": 1}, (1, 1, 1)).measure(np.array([[[1, 1, 0, 0]]], np.uint8))["GTVp"]
-    assert (measured["tp"], measured["fp"], measured["fn"], measured["tn"]) == (1, 1, 0, 2)
+def test_voxels_with_the_ignore_label_do_not_count():
+    """As in nnU-Net's own evaluation, whose counts are the oracle."""
+    rng = np.random.default_rng(0)
+    reference, prediction = (rng.integers(0, top, (6, 7, 8)).astype(np.uint8) for top in (4, 3))
+    measured = Reference(reference, STRUCTURES, (1, 1, 1), ignore_label=3).measure(prediction)
+    for name, label in STRUCTURES.items():
+        expected = compute_tp_fp_fn_tn(reference == label, prediction == label, ignore_mask=reference == 3)
+        assert tuple(measured[name][count] for count in ("tp", "fp", "fn", "tn")) == expected
+    elsewhere = np.zeros((1, 1, 9), np.uint8)
+    elsewhere[..., :2], elsewhere[..., 8] = 1, 3
+    far = np.where(elsewhere == 3, 1, elsewhere)
+    assert Reference(elsewhere, {"GTVp": 1}, (1, 1, 1), ignore_label=3).measure(far)["GTVp"]["hd_mm"] == 0
 
 
 def test_other_shape_is_refused():

@@ -90,6 +90,38 @@ def test_mean_softmax_equals_nnunetv2_ensemble(toy, tmp_path):
             assert prediction.max_probability[name] == pytest.approx(probabilities[label].max(), abs=2e-3)
 
 
+def test_certainty_survives_resampling(model_copy, finer, tmp_path):
+    """Logits so large that a probability underflows to zero: its logarithm must not spread as NaN.
+
+    The oracle is nnU-Net with one fold, for which the mean of the softmax is the softmax.
+    """
+    file = model_copy / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    for name in ("output_block.conv.conv.weight", "output_block.conv.conv.bias"):
+        checkpoint["network_weights"][name] *= 300
+    torch.save(checkpoint, file)
+    ours = Ensemble(model_copy, folds=["0"], device="cpu", label_rule="argmax")
+    stock = stock_predictor(model_copy, (0,))
+    stock.predict_from_files_sequential([[str(image) for image in finer]], [str(tmp_path / "stock")])
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "stock.nii.gz")))
+    prepared = ours.prepare(finer)
+    label_map = ours.predict(prepared, prepared.array).label_map
+    assert len(np.unique(expected)) == 3
+    assert voxels_that_agree(label_map, expected) >= 0.999
+
+
+def test_cudnn_does_not_choose_by_timing(toy):
+    Ensemble(toy.folder, device="cpu")
+    assert not torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.deterministic
+
+
+def test_channels_of_one_name_are_refused(model_copy):
+    _edit(model_copy / "dataset.json", lambda c: c.update(channel_names={"0": "MRI", "1": "MRI"}))
+    with pytest.raises(BenchmarkError, match="MRI, MRI do not have different names"):
+        Ensemble(model_copy, device="cpu")
+
+
 def test_half_leaves_undecided_voxels_to_the_background(toy):
     maps = {}
     for rule in ("argmax", "0.5"):

@@ -106,6 +106,32 @@ def test_one_bad_case_does_not_end_the_cohort(options, toy, tmp_path):
     assert set(benchmark.run.failures()) == {"CHUS-003"}
 
 
+def test_one_bad_variant_does_not_end_its_case(options, monkeypatch):
+    predict = Ensemble.predict
+
+    def without_spikes(self, case, array):
+        if array.max() > 50:
+            raise BenchmarkError("the network's output holds NaN")
+        return predict(self, case, array)
+
+    monkeypatch.setattr(Ensemble, "predict", without_spikes)
+    benchmark = open_benchmark(options)
+    variants = (Variant("PET", "spike", 3), *SOME[1:])
+    measure(benchmark, variants)
+    assert set(benchmark.run.failures()) == {"CHUM-001", "CHUP-002", "CHUS-003"}
+    assert benchmark.run.failures()["CHUM-001"] == "PET-spike-3: the network's output holds NaN"
+    assert set(benchmark.run.rows()["perturbation"]) == {"baseline", "noise", "motion"}
+
+
+def test_predictions_asked_for_later_are_made_then(options):
+    measure(open_benchmark(options), SOME[:1])
+    before = (options.run / "rows" / "CHUM-001.jsonl").read_bytes()
+    measure(open_benchmark(replace(options, save_predictions=True)), SOME[:1])
+    kept = {file.name for file in (options.run / "predictions" / "CHUM-001").iterdir()}
+    assert kept == {"CT-spike-2.nii.gz", "baseline.nii.gz"}
+    assert (options.run / "rows" / "CHUM-001.jsonl").read_bytes() == before
+
+
 _WORKER = """
 import sys
 from pathlib import Path
