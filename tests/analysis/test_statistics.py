@@ -14,9 +14,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
-from analysis.statistics import benjamini_hochberg, bootstrap_interval, quantile, signed_rank_test
+from analysis.statistics import (
+    LIKERT,
+    area_under_curve,
+    benjamini_hochberg,
+    bootstrap_interval,
+    cluster_bootstrap,
+    minimum_detectable_difference,
+    pearson,
+    quantile,
+    signed_rank_test,
+    spearman,
+    weighted_kappa,
+)
 
 differences = st.lists(st.floats(-1, 1).map(lambda x: round(x, 2)), min_size=3, max_size=40)
 
@@ -33,6 +46,18 @@ def differences_of(entry: dict[str, Any]) -> list[float]:
     if isinstance(entry["differences"], list):
         return entry["differences"]
     return [float(d) for d in np.repeat(np.arange(-4, 5), [1, 4, 16, 15, 8, 4, 5, 1, 2])]
+
+
+def raters_of(entry: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Two columns of grades, from runs such as ``0*46,1*44`` or from a table of counts."""
+    if "table" in entry:
+        pairs = [(i, j) for i, row in enumerate(entry["table"]) for j, n in enumerate(row) for _ in range(n)]
+        return [float(i) for i, _ in pairs], [float(j) for _, j in pairs]
+    if "y1" not in entry:
+        return [], []
+    runs = ([run.split("*") for run in entry[key].split(",")] for key in ("y1", "y2"))
+    first, second = ([float(grade) for grade, count in column for _ in range(int(count))] for column in runs)
+    return first, second
 
 
 class TestSignedRank:
@@ -205,3 +230,198 @@ class TestQuantile:
     )
     def test_an_infinite_value_keeps_its_rank(self, values: list[float], q: float, expected: float) -> None:
         assert quantile(values, q) == pytest.approx(expected, nan_ok=True)
+
+
+class TestZeros:
+    def test_pratt_agrees_with_published_values(self, published: dict[str, Any]) -> None:
+        entries = [e for e in published["wilcoxon_signed_rank"] if e.get("zero_method") == "pratt"]
+        assert len(entries) == 2
+        for entry in entries:
+            result = signed_rank_test(differences_of(entry), method="asymptotic", zeros="pratt")
+            assert result.statistic == entry["statistic"]
+            assert result.p == pytest.approx(entry["p"], rel=1e-9)
+
+    @given(differences)
+    def test_without_zeros_both_rules_are_one(self, d: list[float]) -> None:
+        nonzero = [x for x in d if x]
+        assert signed_rank_test(nonzero, zeros="pratt") == signed_rank_test(nonzero)
+
+
+class TestMinimumDetectableDifference:
+    def test_agrees_with_the_textbook_example_of_g_power(self) -> None:
+        # Faul et al. (2007), G*Power: 34 pairs find d = 0.5 with power 0.8078 at a two-sided level of 5 %.
+        sample = stats.zscore(np.random.default_rng(0).normal(size=34), ddof=1)
+        assert minimum_detectable_difference(sample, power=0.8077775) == pytest.approx(0.5, abs=1e-4)
+
+    def test_simulated_tests_find_it_as_often_as_promised(self) -> None:
+        rng = np.random.default_rng(1)
+        detectable = minimum_detectable_difference(stats.zscore(rng.normal(size=12), ddof=1))
+        p = stats.ttest_1samp(rng.normal(detectable, 1, (20_000, 12)), 0, axis=1).pvalue
+        assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.01)
+
+    @pytest.mark.parametrize(
+        ("d", "expected"),
+        [([], math.nan), ([0.1, 0.2], math.nan), ([0.3] * 9, 0.0), ([0.1, 0.2, math.inf], math.nan)],
+    )
+    def test_degenerate_input(self, d: list[float], expected: float) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert minimum_detectable_difference(d) == pytest.approx(expected, nan_ok=True)
+
+    @given(st.integers(3, 400))
+    def test_more_cases_find_smaller_differences(self, n: int) -> None:
+        sample = [(-1.0) ** i for i in range(n)]
+        assert minimum_detectable_difference(sample * 2) < minimum_detectable_difference(sample)
+
+
+class TestCorrelation:
+    def test_spearman_agrees_with_r(self, published: dict[str, Any]) -> None:
+        for entry in published["spearman"]:
+            result = spearman(entry["x"], entry["y"])
+            assert (result.r, result.p) == pytest.approx((entry["rho"], entry["p"]), rel=1e-9)
+
+    @given(st.integers(4, 60), st.integers(0, 99))
+    def test_pearson_agrees_with_scipy(self, n: int, seed: int) -> None:
+        x, y = np.random.default_rng(seed).normal(size=(2, n))
+        expected = stats.pearsonr(x, y)
+        interval = expected.confidence_interval()
+        result = pearson(x, y)
+        assert (result.r, result.p) == pytest.approx((expected.statistic, expected.pvalue))
+        assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
+
+    @given(st.integers(4, 60), st.integers(0, 99))
+    def test_spearman_agrees_with_scipy_with_ties(self, n: int, seed: int) -> None:
+        x, y = np.random.default_rng(seed).integers(0, 5, size=(2, n)).astype(float)
+        if np.ptp(x) and np.ptp(y):
+            expected = stats.spearmanr(x, y)
+            assert (spearman(x, y).r, spearman(x, y).p) == pytest.approx((expected.statistic, expected.pvalue))
+
+    def test_spearmans_interval_covers_as_promised(self) -> None:
+        rng = np.random.default_rng(2)
+        rho, covered = 0.6, 0
+        truth = 6 / math.pi * math.asin(rho / 2)  # Spearman's of a normal pair
+        for _ in range(2000):
+            x = rng.normal(size=40)
+            result = spearman(x, rho * x + math.sqrt(1 - rho**2) * rng.normal(size=40))
+            covered += result.low <= truth <= result.high
+        assert covered / 2000 == pytest.approx(0.95, abs=0.015)
+
+    @pytest.mark.parametrize("correlate", [pearson, spearman])
+    @pytest.mark.parametrize(
+        ("x", "y", "r"),
+        [
+            ([], [], math.nan),
+            ([1, 2], [1, 2], math.nan),
+            ([1, 1, 1, 1], [1, 2, 3, 4], math.nan),
+            ([1, 2, 3, 4], [2, 4, 6, 8], 1.0),
+            ([1, 2, 3, math.nan], [3, 2, 1, 9], -1.0),
+        ],
+    )
+    def test_degenerate_input(self, correlate: Any, x: list[float], y: list[float], r: float) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            result = correlate(x, y)
+        assert result.r == pytest.approx(r, nan_ok=True)
+        assert result.n + result.undefined == len(x)
+
+    def test_floating_point_noise_is_no_spread(self) -> None:
+        assert math.isnan(pearson([0.1 + 0.2, 0.3, 0.3, 0.3], [1, 2, 3, 4]).r)
+
+    def test_an_infinite_value_has_a_rank_but_no_product(self) -> None:
+        assert spearman([1, 2, 3, math.inf], [1, 2, 3, 4]).r == pytest.approx(1)
+        assert math.isnan(pearson([1, 2, 3, math.inf], [1, 2, 3, 4]).r)
+
+    def test_columns_of_different_length_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="one length"):
+            pearson([1, 2, 3], [1, 2])
+
+
+class TestKappa:
+    def test_agrees_with_published_tables(self, published: dict[str, Any]) -> None:
+        compared = 0
+        for entry in published["cohen_kappa"]:
+            for weights, expected in entry.get("expected", {}).items():
+                if "rater2" in entry:
+                    continue  # R drops unused grades before weighting; the full scale is compared below
+                first, second = raters_of(entry)
+                scale = range(int(min(first + second)), int(max(first + second)) + 1)
+                result = weighted_kappa(first, second, weights, tuple(scale))
+                assert result.kappa == pytest.approx(expected, abs=0.6 * 10.0 ** -entry["places"])
+                if weights in entry.get("se", {}):
+                    assert result.standard_error == pytest.approx(entry["se"][weights], abs=1e-4)
+                compared += 1
+        assert compared == 6
+
+    def test_weights_span_the_full_scale_where_a_grade_is_unused(self, published: dict[str, Any]) -> None:
+        (entry,) = (e for e in published["cohen_kappa"] if "rater2" in e)
+        for weights in ("quadratic", "linear"):
+            result = weighted_kappa(entry["rater2"], entry["rater3"], weights, (1, 2, 3, 4, 5, 6))  # type: ignore[arg-type]
+            assert result.kappa == pytest.approx(entry["computed_here_full_scale_1to6"][weights], rel=1e-9)
+
+    @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=2, max_size=60))
+    def test_agrees_with_scikit_learn_and_does_not_depend_on_the_order_of_raters(
+        self, grades: list[tuple[int, int]]
+    ) -> None:
+        a, b = (list(column) for column in zip(*grades, strict=True))
+        for weights in ("none", "linear", "quadratic"):
+            result = weighted_kappa(a, b, weights)
+            if len({*a, *b}) > 1:
+                expected = cohen_kappa_score(a, b, labels=[*LIKERT], weights=None if weights == "none" else weights)
+                assert result.kappa == pytest.approx(expected)
+                assert result.low <= result.kappa <= result.high
+            assert weighted_kappa(b, a, weights).kappa == pytest.approx(result.kappa, nan_ok=True)
+
+    def test_degenerate_input(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert math.isnan(weighted_kappa([], []).kappa)
+            same = weighted_kappa([3] * 10, [3] * 10)
+            full = weighted_kappa([1, 2, 5, 4], [1, 2, 5, 4])
+            missing = weighted_kappa([1, 2, math.nan, 4], [1, 3, 3, 4])
+        assert math.isnan(same.kappa)
+        assert same.agreement == 1
+        assert (full.kappa, full.low, full.high) == pytest.approx((1, 1, 1))
+        assert (missing.n, missing.undefined) == (3, 1)
+
+    def test_a_grade_off_the_scale_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="found the grade 6, expected one of 1, 2, 3, 4, 5"):
+            weighted_kappa([1, 6], [1, 2])
+
+
+class TestAreaUnderCurve:
+    @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=50))
+    def test_agrees_with_scikit_learn(self, rows: list[tuple[int, bool]]) -> None:
+        scores, positive = [float(score) for score, _ in rows], [flag for _, flag in rows]
+        if len(set(positive)) == 1:
+            assert math.isnan(area_under_curve(scores, positive))
+        else:
+            assert area_under_curve(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
+
+
+class TestClusterBootstrap:
+    def test_of_one_row_a_cluster_is_the_bootstrap_over_cases(self) -> None:
+        values = np.random.default_rng(3).gamma(2, 0.1, 40)
+        expected = bootstrap_interval(values, "mean", resamples=20_000)
+        interval = cluster_bootstrap(lambda rows: float(values[rows].mean()), list(range(40)), resamples=20_000)
+        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.003)
+
+    def test_copies_of_a_case_do_not_narrow_it(self) -> None:
+        values = np.random.default_rng(4).normal(size=15)
+        once = cluster_bootstrap(lambda rows: float(values[rows].mean()), list(range(15)))
+        copied = np.repeat(values, 30)
+        many = cluster_bootstrap(lambda rows: float(copied[rows].mean()), list(np.repeat(range(15), 30)))
+        assert (many.low, many.high) == pytest.approx((once.low, once.high))
+
+    def test_the_order_of_rows_changes_nothing(self) -> None:
+        values = np.array([0.1, 0.5, 0.2, 0.9, 0.4])
+        cases = ["d", "a", "c", "b", "e"]
+        order = [3, 1, 4, 0, 2]
+        moved = values[order]
+        first = cluster_bootstrap(lambda rows: float(values[rows].mean()), cases)
+        second = cluster_bootstrap(lambda rows: float(moved[rows].mean()), [cases[i] for i in order])
+        assert (first.low, first.high) == pytest.approx((second.low, second.high))
+
+    def test_degenerate_input(self) -> None:
+        assert math.isnan(cluster_bootstrap(lambda _rows: 1.0, []).low)
+        assert math.isnan(cluster_bootstrap(lambda _rows: 1.0, ["a", "a"]).low)
+        assert math.isnan(cluster_bootstrap(lambda _rows: math.nan, ["a", "b"]).low)
