@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,10 @@ class Realised:
     transform: str
     arguments: dict[str, Any]
 
-    def to_json(self) -> str:
-        """Text from which :meth:`from_json` gives the same transform, to the last bit."""
-        return json.dumps({"transform": self.transform, "arguments": self.arguments}, default=_encode)
+    def to_json(self, relative_change: float) -> str:
+        """Text from which :meth:`from_json` gives the same transform to the last bit; says how much it did."""
+        content = {"transform": self.transform, "arguments": self.arguments, "relative_change": relative_change}
+        return json.dumps(content, default=_encode)
 
     @classmethod
     def from_json(cls, text: str) -> Realised:
@@ -143,6 +145,24 @@ def apply(realised: Realised, volume: npt.NDArray[np.float32], spacing: Sequence
         result = transform(_subject(torch.from_numpy(np.ascontiguousarray(volume)), spacing))
     perturbed: npt.NDArray[np.float32] = result[_IMAGE].data[0].numpy().astype(np.float32, copy=False)
     return perturbed
+
+
+def relative_change(volume: npt.NDArray[np.float32], perturbed: npt.NDArray[np.float32]) -> float:
+    """How much a perturbation did: RMS of the change over the SD of the volume, to six digits.
+
+    Parameters
+    ----------
+    volume, perturbed
+        Of one shape, before and after.
+
+    Returns
+    -------
+    float
+        0 where nothing changed; infinite where a constant volume did.
+    """
+    change = math.sqrt(np.mean(np.square(perturbed - volume), dtype=np.float64))
+    spread = float(np.std(volume, dtype=np.float64))
+    return float(f"{change / spread:.6g}") if spread else (math.inf if change else 0.0)
 
 
 def _subject(volume: torch.Tensor, spacing: Sequence[float]) -> torchio.Subject:

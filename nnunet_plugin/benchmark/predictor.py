@@ -219,6 +219,32 @@ class Ensemble:
         changed[channel] = volume.transpose(2, 1, 0).transpose(self._plans.transpose_forward)
         return changed
 
+    def in_original_geometry(self, volume: Array, case: PreparedCase) -> Array:
+        """Bring a channel back to the grid of the case's images, to be looked at.
+
+        Parameters
+        ----------
+        volume
+            (x, y, z), as :meth:`channel_xyz` gives it.
+        case
+            The case that it belongs to.
+
+        Returns
+        -------
+        ndarray
+            (z, y, x), still normalised; NaN where nnU-Net cropped the images.
+        """
+        properties = case.properties
+        resized = self._configuration.resampling_fn_probabilities(
+            volume.transpose(2, 1, 0).transpose(self._plans.transpose_forward)[None],
+            properties["shape_after_cropping_and_before_resampling"],
+            self._configuration.spacing,
+            [properties["spacing"][axis] for axis in self._plans.transpose_forward],
+        )
+        whole = np.full(properties["shape_before_cropping"], np.nan, np.float32)
+        whole[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])] = np.asarray(resized[0])
+        return whole.transpose(self._plans.transpose_backward)
+
     @torch.inference_mode()
     def predict(self, case: PreparedCase, array: Array) -> Prediction:
         """Predict a volume, which is the case's own array or a perturbed copy of it.

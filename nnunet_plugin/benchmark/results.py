@@ -77,6 +77,11 @@ class RunFolder:
         return tuple(self.settings["cohort"]["structures"])
 
     @property
+    def labels(self) -> dict[str, int]:
+        """Label value of each structure."""
+        return dict(self.settings["cohort"]["labels"])
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the input channels, in order."""
         return tuple(self.settings["cohort"]["modalities"])
@@ -173,7 +178,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
         settings = tomllib.loads(path.read_text())
-        settings["cohort"]["structures"], settings["cohort"]["modalities"]
+        settings["cohort"]["structures"], settings["cohort"]["modalities"], settings["cohort"]["labels"]
     except OSError as error:
         raise BenchmarkError(
             f"{path.parent} is no run folder: cannot read {path.name} ({error.strerror}); "

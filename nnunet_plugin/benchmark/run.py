@@ -18,7 +18,7 @@ from nnunet_plugin.benchmark.cohort import Case, Cohort
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.image_files import refuse_unfit_files
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
-from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Realised, Variant, apply, draw, grid, seed_of
+from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Variant, apply, draw, grid, relative_change, seed_of
 from nnunet_plugin.benchmark.predictor import Array, Ensemble, Prediction, PreparedCase
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.row_file import CaseRows, RunFolderError, VariantKey
@@ -167,7 +167,7 @@ class _OnCase:
         self._seconds_baseline = time.perf_counter() - start
 
     def measure_baseline(self) -> None:
-        self._store(BASELINE_KEY, self._baseline, None, None, 0.0, self._seconds_baseline)
+        self._store(BASELINE_KEY, self._baseline, None, json.dumps(None), 0.0, self._seconds_baseline)
 
     def try_variant(self, variant: Variant, progress: Progress) -> str | None:
         """Measure a variant; what went wrong in words, so that the case's other variants are measured all the same."""
@@ -183,27 +183,28 @@ class _OnCase:
 
     def measure_variant(self, variant: Variant) -> None:
         start = time.perf_counter()
-        array, seed, realised = self._perturb(variant)
+        array, seed, parameters = self._perturb(variant)
         perturbed = time.perf_counter()
         prediction = self._ensemble.predict(self._prepared, array)
         predicted = time.perf_counter()
-        self._store(variant.key, prediction, seed, realised, perturbed - start, predicted - perturbed)
+        self._store(variant.key, prediction, seed, parameters, perturbed - start, predicted - perturbed)
 
-    def _perturb(self, variant: Variant) -> tuple[Array, int, Realised]:
+    def _perturb(self, variant: Variant) -> tuple[Array, int, str]:
         entry = self._benchmark.catalogue.entry(variant.perturbation, variant.severity)
         seed = seed_of(self._benchmark.seed, entry, self._case.name, variant.modality)
         channel = self._ensemble.modalities.index(variant.modality)
         volume = self._ensemble.channel_xyz(self._prepared.array, channel)
         realised = draw(entry, seed, volume.shape)
         perturbed = apply(realised, volume, self._ensemble.spacing_xyz)
-        return self._ensemble.with_channel_xyz(self._prepared.array, channel, perturbed), seed, realised
+        parameters = realised.to_json(relative_change(volume, perturbed))
+        return self._ensemble.with_channel_xyz(self._prepared.array, channel, perturbed), seed, parameters
 
     def _store(
         self,
         key: VariantKey,
         prediction: Prediction,
         seed: int | None,
-        realised: Realised | None,
+        parameters: str,
         seconds_perturb: float,
         seconds_predict: float,
     ) -> None:
@@ -224,7 +225,7 @@ class _OnCase:
                 "fold_agreement": prediction.fold_agreement[structure],
                 "max_probability": prediction.max_probability[structure],
                 "seed": seed,
-                "parameters": realised.to_json() if realised else json.dumps(None),
+                "parameters": parameters,
                 "seconds_perturb": seconds_perturb,
                 "seconds_predict": seconds_predict,
                 "seconds_measure": seconds_measure,

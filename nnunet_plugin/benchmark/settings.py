@@ -110,6 +110,7 @@ def describe(ensemble: Ensemble, cohort: Cohort, catalogue: Catalogue, seed: int
             "name": cohort.name,
             "modalities": list(ensemble.modalities),
             "structures": list(ensemble.structures),
+            "labels": ensemble.structures,
             "cases": [case.name for case in cohort.cases],
             "synthetic": cohort.synthetic,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_plugin.benchmark.catalogue import Entry, load_catalogue
-from nnunet_plugin.benchmark.perturbations import Realised, Variant, apply, draw, grid, seed_of
+from nnunet_plugin.benchmark.perturbations import Realised, Variant, apply, draw, grid, relative_change, seed_of
 
 SPACING = (4.0, 2.5, 1.0)
 PAPER = load_catalogue("paper")
@@ -55,7 +56,7 @@ def test_transform_that_draws_positions_is_drawn_at_full_size(head):
 @pytest.mark.parametrize("entry", PAPER.entries, ids=lambda entry: f"{entry.perturbation}-{entry.severity}")
 def test_stored_parameters_replay_to_the_last_bit(entry, head):
     realised = draw(entry, 11, head.shape)
-    replayed = Realised.from_json(realised.to_json())
+    replayed = Realised.from_json(realised.to_json(0.5))
     np.testing.assert_array_equal(apply(replayed, head, SPACING), apply(realised, head, SPACING))
 
 
@@ -106,3 +107,20 @@ def test_grid_of_the_study_has_36_variants():
     assert len(set(variants)) == 36
     assert str(Variant("CT", "spike", 2)) in {str(variant) for variant in variants}
     assert str(Variant("CT", "spike", 2)) == "CT-spike-2"
+
+
+def test_how_much_a_perturbation_did_by_hand() -> None:
+    volume = np.array([[[0, 2, 0, 2]]], dtype=np.float32)  # SD 1
+    assert relative_change(volume, volume) == 0
+    assert relative_change(volume, volume + 0.5) == 0.5
+    constant = np.ones((2, 2, 2), np.float32)
+    assert relative_change(constant, constant) == 0
+    assert relative_change(constant, constant + 1) == math.inf
+
+
+@given(st.floats(0.01, 100), st.floats(-5, 5))
+def test_how_much_a_perturbation_did_does_not_depend_on_the_scale_of_the_image(scale: float, offset: float) -> None:
+    rng = np.random.default_rng(0)
+    volume, noise = rng.normal(size=(2, 4, 5, 6)).astype(np.float32)
+    before, after = (np.float32(scale) * v + np.float32(offset) for v in (volume, volume + noise))
+    assert relative_change(before, after) == pytest.approx(relative_change(volume, volume + noise), rel=1e-3)

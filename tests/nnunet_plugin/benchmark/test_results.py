@@ -19,7 +19,13 @@ from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, RunFolderError
 SETTINGS = {
     "seed": 0,
     "model": {"sha256": "a", "folds": ["0"]},
-    "cohort": {"name": "toy", "modalities": ["CT"], "structures": ["GTVp", "GTVn"], "cases": ["A", "B"]},
+    "cohort": {
+        "name": "toy",
+        "modalities": ["CT"],
+        "structures": ["GTVp", "GTVn"],
+        "labels": {"GTVp": 1, "GTVn": 2},
+        "cases": ["A", "B"],
+    },
     "provenance": {"created": "today"},
 }
 HASHES = {"CT": "1", "label": "2"}
