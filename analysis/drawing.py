@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,3 +94,23 @@ def text_colour(background: str) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(background)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "white" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "black"
+
+
+def counts_in_words(counts: Sequence[int]) -> str:
+    """Write one number, or the range of several: ``4``, ``3 to 4``."""
+    return str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+
+
+def short(name: str, most: int = 18) -> str:
+    """Cut a name that would push the drawing out of its figure; captions and tables have it in full."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def in_brackets(note: str) -> str:
+    """Append a note to a title; nothing where there is none."""
+    return f" ({note})" if note else ""
+
+
+def sentence(note: str) -> str:
+    """Make a note the first sentence of a caption; nothing where there is none."""
+    return f"{note.capitalize()}. " if note else ""

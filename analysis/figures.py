@@ -19,7 +19,18 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch, Rectangle
 
-from analysis.drawing import Drawing, file_name, save, severity_shade, style, text_colour
+from analysis.drawing import (
+    Drawing,
+    counts_in_words,
+    file_name,
+    in_brackets,
+    save,
+    sentence,
+    severity_shade,
+    short,
+    style,
+    text_colour,
+)
 from analysis.formatting import number
 from analysis.limit_table import Limits
 from analysis.pairing import CellKey
@@ -78,9 +89,9 @@ def draw_box_plots(
         for box in boxes:
             _draw_box(axes, box)
             _draw_limit(axes, box, limits)
-        title = f"{_short(modality)} perturbed: ΔDice of {_short(structure)}{_in_brackets(note)}"
+        title = f"{short(modality)} perturbed: ΔDice of {short(structure)}{in_brackets(note)}"
         axes.set_title(title, loc="left")
-        _dress_axes(axes, perturbations, _common_range(population))
+        _dress_axes(axes, perturbations, _commoncounts_in_words(population))
         _add_severity_legend(figure, severities)
         caption = _box_caption(modality, structure, [len(box.delta) for box in boxes], note)
         return save(figure, folder, f"delta_dice_{file_name(modality)}_{file_name(structure)}", caption)
@@ -100,7 +111,7 @@ def draw_heat_map(table: pd.DataFrame, folder: Path, note: str = "") -> Drawing:
     """
     modalities, structures = list(table["modality"].unique()), list(table["structure"].unique())
     perturbations, severities = list(table["perturbation"].unique()), sorted(table["severity"].unique())
-    margin = 0.1 * max(len(_short(name)) for name in perturbations)
+    margin = 0.1 * max(len(short(name)) for name in perturbations)
     width = 0.9 + margin + len(structures) * max(2.0, 0.62 * len(severities))
     height = 1.4 + len(modalities) * (0.5 + 0.3 * len(perturbations))
     with style():
@@ -112,12 +123,12 @@ def draw_heat_map(table: pd.DataFrame, folder: Path, note: str = "") -> Drawing:
             for column, structure in enumerate(structures):
                 panel = table[(table["modality"] == modality) & (table["structure"] == structure)]
                 _draw_heat_panel(grid[row, column], panel, perturbations, severities, norm)
-                grid[row, column].set_title(f"{_short(modality)}, {_short(structure)}", loc="left", fontsize=10)
+                grid[row, column].set_title(f"{short(modality)}, {short(structure)}", loc="left", fontsize=10)
         for axes in grid[-1]:
             axes.set_xlabel("severity")
         ticks = [0, 0.05, 0.2, 0.5, 1]
         figure.colorbar(ScalarMappable(norm, _HARM_COLOURS), ax=grid, label="median ΔDice", shrink=0.7, ticks=ticks)
-        figure.suptitle(f"Median ΔDice by perturbed modality{_in_brackets(note)}", fontsize=11)
+        figure.suptitle(f"Median ΔDice by perturbed modality{in_brackets(note)}", fontsize=11)
         return save(figure, folder, "overview_median_delta_dice", _heat_caption(table, note))
 
 
@@ -162,7 +173,7 @@ def _draw_limit(axes: Axes, box: _Box, limits: Limits) -> None:
 
 
 def _dress_axes(axes: Axes, perturbations: Sequence[str], limits: tuple[float, float]) -> None:
-    names = [_short(name) for name in perturbations]
+    names = [short(name) for name in perturbations]
     crowded = sum(len(name) for name in names) > 45
     axes.set_xticks(range(len(names)), names, rotation=30 if crowded else 0)
     axes.set_xlim(-0.6, len(perturbations) - 0.4)
@@ -186,7 +197,7 @@ def _add_severity_legend(figure: Figure, severities: Sequence[int]) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False, fontsize=9)
 
 
-def _common_range(population: pd.DataFrame) -> tuple[float, float]:
+def _commoncounts_in_words(population: pd.DataFrame) -> tuple[float, float]:
     low, high = min(population["delta_dice"].min(), 0.0), max(population["delta_dice"].max(), 0.1)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
@@ -210,7 +221,7 @@ def _draw_heat_panel(
         if is_broken:
             axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.8))
     axes.set_xticks(range(len(severities)), [str(severity) for severity in severities])
-    axes.set_yticks(range(len(perturbations)), [_short(name) for name in perturbations])
+    axes.set_yticks(range(len(perturbations)), [short(name) for name in perturbations])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -222,7 +233,7 @@ def _box_caption(modality: str, structure: str, counts: Sequence[int], note: str
         else "Whiskers reach at most 1.5 interquartile ranges, circles are cases beyond"
     )
     return (
-        f"{_sentence(note)}ΔDice of {structure} with {modality} perturbed (n = {_range(counts)}: cases whose "
+        f"{sentence(note)}ΔDice of {structure} with {modality} perturbed (n = {counts_in_words(counts)}: cases whose "
         f"reference has {structure}). Boxes: median and quartiles. {drawn}. "
         "Dashes: limit of the median, where there is one."
     )
@@ -230,27 +241,10 @@ def _box_caption(modality: str, structure: str, counts: Sequence[int], note: str
 
 def _heat_caption(table: pd.DataFrame, note: str) -> str:
     counts = [
-        f"{structure} n = {_range(list(of_structure['n']))}"
+        f"{structure} n = {counts_in_words(list(of_structure['n']))}"
         for structure, of_structure in table.groupby("structure", sort=False)
     ]
     return (
-        f"{_sentence(note)}Median ΔDice by perturbation and severity ({', '.join(counts)}). "
+        f"{sentence(note)}Median ΔDice by perturbation and severity ({', '.join(counts)}). "
         "Positive = harm; framed: a limit is broken."
     )
-
-
-def _range(counts: Sequence[int]) -> str:
-    return str(max(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-
-
-def _short(name: str, most: int = 18) -> str:
-    """Cut a name that would push the drawing out of its figure; captions and tables have it in full."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _in_brackets(note: str) -> str:
-    return f" ({note})" if note else ""
-
-
-def _sentence(note: str) -> str:
-    return f"{note.capitalize()}. " if note else ""

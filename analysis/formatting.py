@@ -30,6 +30,12 @@ def between(low: float, high: float, digits: int = 2) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
+def estimate(value: float, low: float, high: float, digits: int = 2) -> str:
+    """Write a value with its interval: ``0.20 (0.10 to 0.32)``; without one where there is none."""
+    interval = between(low, high, digits)
+    return number(value, digits) if interval == NOTHING else f"{number(value, digits)} ({interval})"
+
+
 def share(count: int, total: int) -> str:
     """Write a count with its denominator: ``3 of 4``; a dash where there is nothing to count among."""
     return f"{count} of {total}" if total else NOTHING

@@ -1,0 +1,1 @@
+"""Slices of the cases that lost most, with what was segmented before and after."""
