@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from dataset_conversion.anatomy import Array, Patient, contours, draw_patient, hounsfield, uptake
 from dataset_conversion.hecktor import SYNTHETIC_MARKER, ConversionError
+from dataset_conversion.phantom_clinic import CLINICAL_FILE, clinical_table
 
 _CT_WIDTH_MM = 232.0
 _LENGTH_MM = (240.0, 308.0)
@@ -32,6 +33,7 @@ _NOTE = """SYNTHETIC DATA. Nothing in this folder comes from a patient.
     nnUNetv2_robustness_convert phantom --cases {cases} --spacing {spacing:g} --seed {seed}
 CT in HU, PET in SUV, labels 1 = GTVp and 2 = GTVn on the CT grid. The letters in the case names are those of
 HECKTOR's centres; here they only stand for seven scanner settings. Some cases lack one of the two structures.
+The clinical table is made up too, missing values included.
 Good for trying software. No evidence about any model, scanner or patient: say "synthetic" wherever a figure
 made from it is shown.
 """
@@ -223,6 +225,10 @@ def _open_folder(folder: Path, recipe: CohortRecipe) -> None:
     for place in ("imagesTr", "labelsTr"):
         (folder / place).mkdir(parents=True, exist_ok=True)
     (folder / "NOTE.txt").write_text(_NOTE.format(**asdict(recipe)), encoding="utf-8")
+    numbers = range(recipe.cases)
+    nodes = [missing_structure(index) != "GTVn" for index in numbers]
+    clinical = clinical_table([case_name(index) for index in numbers], nodes, recipe.seed)
+    (folder / CLINICAL_FILE).write_text(clinical, encoding="utf-8")
     marker.write_text(wanted, encoding="utf-8")
 
 

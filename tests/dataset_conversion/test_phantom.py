@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import csv
+import json
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,6 +11,7 @@ from dataset_conversion.anatomy import Lesion, Waves, contours, draw_patient, ho
 from dataset_conversion.geometry import bounds_mm, find_head
 from dataset_conversion.hecktor import ConversionError, find_cases, read_case
 from dataset_conversion.phantom import CohortRecipe, case_name, make_case, missing_structure, write_cohort
+from dataset_conversion.phantom_clinic import clinical_table
 
 
 @pytest.fixture(scope="module")
@@ -173,3 +177,24 @@ def test_another_cohort_is_not_mixed_in(tmp_path):
     (tmp_path / "b" / "thesis.txt").touch()
     with pytest.raises(ConversionError, match="is no synthetic cohort"):
         write_cohort(tmp_path / "b", CohortRecipe(cases=1))
+
+
+def test_the_clinical_table_has_hecktors_columns_and_codes(cohort, oracles):
+    """Against the documented layout of the challenge's file."""
+    documented = json.loads((oracles / "hecktor_layout.json").read_text())["hecktor2022"]
+    with (cohort / "hecktor2022_clinical_info_training.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert set(rows[0]) == set(documented["clinical_columns"])
+    centres = documented["encodings"]["CenterID"]
+    for row in rows:
+        assert row["PatientID"].startswith(centres[row["CenterID"]] + "-")
+        assert row["Gender"] in ("M", "F")
+        assert all(row[name] in ("0", "1", "NaN") for name in ("Tobacco", "Alcohol", "Surgery"))
+
+
+def test_clinical_values_depend_on_seed_and_name_alone():
+    few, many = (clinical_table(names, [True] * len(names), 3) for names in (["MDA-001"], ["HMR-004", "MDA-001"]))
+    assert few.splitlines()[-1] == many.splitlines()[-1]
+    assert clinical_table(["MDA-001"], [True], 4) != few
+    names = [f"CHUS-{i:03d}" for i in range(200)]
+    assert clinical_table(names, [True] * 200, 0).count("NaN") > 200
