@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from analysis.errors import AnalysisError
+from analysis.progress import step_progress
+from analysis.replication.page import write_replication
 from analysis.report import write_report
+from analysis.results import Sources
 from nnunet_plugin.benchmark.errors import BenchmarkError
 
 
@@ -44,14 +50,57 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="TOML file of limits (default: the study's, median ΔDice < 0.05 for blur, ghosting and motion)",
     )
+    run.add_argument(
+        "--model",
+        type=Path,
+        metavar="MODEL",
+        default=os.environ.get("ROBUSTNESS_MODEL"),
+        help="the measured model folder: draws the worst cells (default: ROBUSTNESS_MODEL; a model folder is code, so "
+        "none is loaded unasked)",
+    )
+    run.add_argument("--clinical", type=Path, metavar="CSV", help="a row per patient, e.g. HECKTOR's: adds the cohort")
+    run.add_argument("--images", type=Path, metavar="DIR", help="where the run's images are now (default: as recorded)")
+    run.add_argument("--labels", type=Path, metavar="DIR", help="where its references are now (default: as recorded)")
     run.set_defaults(call=_run)
+    replicate = commands.add_parser(
+        "replicate",
+        help="the study's published figures, recomputed",
+        description=(
+            "Recompute the figures of the study from its authors' per-case tables and write claims.json, claims.csv, "
+            "replication.html (one self-contained page) and tables/*.csv. Exit status 0 once they are written, "
+            "whatever holds; 2 for tables that cannot be used."
+        ),
+    )
+    replicate.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="the authors' tables: holds Baseline, CT and PET"
+    )
+    replicate.add_argument(
+        "-o", "--output", type=Path, metavar="OUT", required=True, help="folder to write to; made if it is not there"
+    )
+    replicate.set_defaults(call=_replicate)
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
-    report = write_report(options.run, options.limits)
+    model = None if options.model is None else Path(options.model)
+    sources = Sources(options.images, options.labels, options.clinical, model)
+    with step_progress(Console(stderr=True)) as progress:
+        report = write_report(options.run, options.limits, sources, progress)
     print(f"report: {report.html}")
     print(report.verdict_line)
     print("worst cells:")
     for number, words in enumerate(report.worst_cells, start=1):
         print(f"  {number}. {words}")
+    for note in report.notes:
+        print(f"note: {note}")
+
+
+def _replicate(options: argparse.Namespace) -> None:
+    replication = write_replication(options.folder, options.output)
+    print(f"replication: {replication.html}")
+    print(replication.summary_line)
+    if replication.missing:
+        print(f"missing tables: {replication.missing_words}")
+    for claim in replication.claims:
+        if claim.verdict == "not_reproduced":
+            print(f"  not reproduced: {claim.statement}")

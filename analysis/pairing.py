@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -52,7 +54,8 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
         One row per case, variant and structure with ``baseline_dice``, ``dice``, ``delta_dice`` (baseline
         minus variant, positive = harm; NaN where either is missing), ``baseline_outcome``, ``outcome`` and
         the flags ``reference_present`` (the population of every summary of ΔDice), ``at_risk`` (detected in
-        the baseline), ``newly_missed``, ``recovered``, ``false_positive``.
+        the baseline), ``newly_missed``, ``recovered``, ``false_positive``, and ``relative_change`` of the image (RMS
+        of the change over its SD; NaN where it was not recorded).
 
     Raises
     ------
@@ -60,7 +63,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
         Where a row is there twice: a case would count double.
     """
     _refuse_duplicates(rows)
-    wanted = [*ROW_KEY, "dice", "outcome", "reference_mm3"]
+    wanted = [*ROW_KEY, "dice", "outcome", "reference_mm3", "parameters"]
     unperturbed = rows.loc[is_baseline(rows), ["case", "structure", "dice", "outcome"]]
     unperturbed = unperturbed.rename(columns={"dice": "baseline_dice", "outcome": "baseline_outcome"})
     frame = rows.loc[~is_baseline(rows), wanted].merge(unperturbed, on=["case", "structure"], how="left")
@@ -74,7 +77,10 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     frame["newly_missed"] = present & was_detected & (frame["outcome"] == "missed")
     frame["recovered"] = present & (frame["baseline_outcome"] == "missed") & (frame["outcome"] == "detected")
     frame["false_positive"] = ~present & (frame["outcome"] == "false_positive")
-    return frame.drop(columns="reference_mm3")
+    # The structures of a case share a draw: each text is read once.
+    changes = {text: _relative_change(text) for text in frame["parameters"].unique()}
+    frame["relative_change"] = frame["parameters"].map(changes).astype(float)
+    return frame.drop(columns=["reference_mm3", "parameters"])
 
 
 def cells(pairs: pd.DataFrame) -> Iterator[tuple[CellKey, pd.DataFrame]]:
@@ -102,3 +108,8 @@ def _refuse_duplicates(rows: pd.DataFrame) -> None:
             f"rows of case {first['case']}: {name!r} is there more than once; expected each variant and "
             "structure once per case; delete rows/CASE.jsonl of that case and measure it again"
         )
+
+
+def _relative_change(parameters: str | None) -> float:
+    drawn = json.loads(parameters) if isinstance(parameters, str) else None
+    return float(drawn.get("relative_change", math.nan)) if isinstance(drawn, dict) else math.nan

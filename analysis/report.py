@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
 
-from analysis import findings, formatting
-from analysis.completeness import Completeness, check_completeness, levels_of, perturbations_of
+from analysis import findings
+from analysis.association_figures import draw_correlations, draw_risk_coverage
 from analysis.drawing import Drawing
 from analysis.errors import AnalysisError
 from analysis.figures import draw_box_plots, draw_heat_map
 from analysis.limit_table import Limits
-from analysis.pairing import absent_structures, is_baseline, paired
+from analysis.pages import render
+from analysis.pictures.worst_cells import Pictures, draw_pictures
+from analysis.progress import Progress, no_progress
+from analysis.results import Results, Sources, analyse
 from analysis.statistics import LEVEL, RESAMPLES
-from analysis.tables import baseline_table, cell_table
-from analysis.verdict import Verdict, judge
+from analysis.tables import NO_EFFECT, worst_of_each_perturbation
 from nnunet_plugin.benchmark.results import RunFolder
 
-_TEMPLATES = Path(__file__).parent / "templates"
+PICTURES = 5
+"""Worst cells that are shown in pictures."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Report:
         The verdict in one line.
     worst_cells
         The five worst cells in words, worst first.
+    notes
+        What is not in the report for want of input, in words.
     """
 
     html: Path
@@ -49,22 +52,29 @@ class Report:
     figures: tuple[Path, ...]
     verdict_line: str
     worst_cells: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Results:
-    """Everything that is computed from the rows, before anything is drawn or written."""
+class _Figures:
+    """All figures, by the place they have in the page."""
 
-    rows: pd.DataFrame
-    pairs: pd.DataFrame
-    baseline: pd.DataFrame
-    cells: pd.DataFrame
-    verdict: Verdict
-    completeness: Completeness
-    absent: dict[str, str]
+    overview: list[Drawing]
+    boxes: list[Drawing]
+    correlations: list[Drawing]
+    confidence: list[Drawing]
+    pictures: Pictures
+
+    def __iter__(self) -> Iterator[Drawing]:
+        yield from (*self.overview, *self.boxes, *self.correlations, *self.confidence, *self.pictures.drawings)
 
 
-def write_report(run_folder: Path | str, limits_file: Path | str | None = None) -> Report:
+def write_report(
+    run_folder: Path | str,
+    limits_file: Path | str | None = None,
+    sources: Sources | None = None,
+    progress: Progress = no_progress,
+) -> Report:
     """Analyse a run and write ``RUN/report``.
 
     Parameters
@@ -73,22 +83,26 @@ def write_report(run_folder: Path | str, limits_file: Path | str | None = None) 
         A run folder with rows.
     limits_file
         TOML file of limits; None for the study's.
+    sources
+        Where images, clinical data and the model are; None for what the run records, without pictures.
+    progress
+        Called with what is being done, how many steps of it are done, and of how many.
 
     Raises
     ------
     AnalysisError
-        Where the run has nothing to analyse, the limits cannot be used or the report cannot be written.
+        Where the run has nothing to analyse, an input cannot be used or the report cannot be written.
     BenchmarkError
         Where the folder holds no run.
     """
-    run = RunFolder(run_folder)
+    run, sources = RunFolder(run_folder), sources or Sources()
     limits = Limits.load(limits_file)
-    results = _analyse(run, limits)
+    results = analyse(run, limits, sources, progress)
     folder = run.path / "report"
     try:
         tables = _write_tables(results, folder / "tables")
-        drawings = _draw(run, results, limits, folder / "figures")
-        html, summary = _write_pages(_context(run, results, limits, drawings), folder)
+        figures = _draw(run, results, limits, sources, folder / "figures", progress)
+        html, summary = _write_pages(_context(run, results, limits, figures), folder)
     except OSError as error:
         raise AnalysisError(
             f"{folder}: cannot write the report ({error.strerror or error}); make the folder writable and free space"
@@ -97,125 +111,127 @@ def write_report(run_folder: Path | str, limits_file: Path | str | None = None) 
         html=html,
         summary=summary,
         tables=tables,
-        figures=tuple(file for drawing in drawings for file in drawing.files),
+        figures=tuple(file for drawing in figures for file in drawing.files),
         verdict_line=findings.verdict_line(results.verdict, results.completeness),
-        worst_cells=tuple(findings.worst_cells_in_words(results.cells)),
+        worst_cells=tuple(findings.worst_cells_in_words(results.cells, noun=_noun(run))),
+        notes=(*_without_descriptors(results), *figures.pictures.reasons),
     )
 
 
-def _analyse(run: RunFolder, limits: Limits) -> _Results:
-    rows = _in_run_order(run.rows(), run)
-    if rows.empty or is_baseline(rows).all():
-        found = "no measured rows" if rows.empty else "only unperturbed rows"
-        failed = "".join(f"\n  {case}: {message}" for case, message in run.failures().items())
-        raise AnalysisError(
-            f"{run.path}: found {found}, expected perturbed cases in {run.path / 'rows'}; "
-            f"measure the run first (nnUNetv2_robustness_run){failed}"
-        )
-    limits.check_names(
-        run.modalities,
-        perturbations_of(rows, run.settings),
-        run.structures,
-        levels_of(rows, run.settings),
-    )
-    seed = int(run.settings.get("seed", 0))
-    return _Results(
-        rows=rows,
-        pairs=paired(rows),
-        baseline=baseline_table(rows),
-        cells=cell_table(rows, limits, seed),
-        verdict=judge(rows, limits),
-        completeness=check_completeness(rows, run.settings, run.failures()),
-        absent=absent_structures(rows),
-    )
-
-
-def _in_run_order(rows: pd.DataFrame, run: RunFolder) -> pd.DataFrame:
-    """Sort rows as the run lists its channels, perturbations and structures: tables follow the order of rows."""
-    orders = {
-        "modality": run.modalities,
-        "perturbation": perturbations_of(rows, run.settings),
-        "structure": run.structures,
-    }
-
-    def rank(column: pd.Series) -> pd.Series:
-        order = {name: place for place, name in enumerate(orders.get(str(column.name), ()))}
-        return column.map(order) if order else column
-
-    keys = ["modality", "perturbation", "severity", "structure", "case"]
-    return rows.sort_values(keys, key=rank, na_position="first", ignore_index=True)
-
-
-def _write_tables(results: _Results, folder: Path) -> tuple[Path, ...]:
+def _write_tables(results: Results, folder: Path) -> tuple[Path, ...]:
     # What an earlier report of the same run left must not be taken for this one's.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    tables = {"baseline": results.baseline, "delta_dice": results.cells, "pairs": results.pairs}
     files = []
-    for name, table in tables.items():
-        files.append(folder / f"{name}.csv")
-        table.to_csv(files[-1], index=False)
+    for name, table in results.tables().items():
+        if not table.empty:
+            files.append(folder / f"{name}.csv")
+            table.to_csv(files[-1], index=False)
     return tuple(files)
 
 
-def _draw(run: RunFolder, results: _Results, limits: Limits, folder: Path) -> list[Drawing]:
+def _draw(
+    run: RunFolder, results: Results, limits: Limits, sources: Sources, folder: Path, progress: Progress
+) -> _Figures:
     shutil.rmtree(folder, ignore_errors=True)
     note = "phantom" if _is_synthetic(run) else ""
+    panels = [(modality, structure) for modality in run.modalities for structure in run.structures]
+    labels = {definition.name: definition.label for definition in results.correlated}
+    boxes: list[Drawing | None] = []
+    correlations: list[Drawing | None] = []
+    for done, panel in enumerate(panels, start=1):
+        boxes.append(draw_box_plots(results.pairs, limits, *panel, folder, note))
+        correlations.append(draw_correlations(results.correlations, labels, *panel, folder, note))
+        progress("figures", done, len(panels))
+    risk = draw_risk_coverage(results.rows, run.structures, folder, note)
+    return _Figures(
+        overview=[draw_heat_map(results.cells, folder, note)] if len(results.cells) else [],
+        boxes=[drawing for drawing in boxes if drawing],
+        correlations=[drawing for drawing in correlations if drawing],
+        confidence=[risk] if risk else [],
+        pictures=_pictures(run, results, sources, folder, progress),
+    )
 
-    def drawings() -> Iterator[Drawing | None]:
-        if len(results.cells):
-            yield draw_heat_map(results.cells, folder, note)
-        for modality in run.modalities:
-            for structure in run.structures:
-                yield draw_box_plots(results.pairs, limits, modality, structure, folder, note)
 
-    return [drawing for drawing in drawings() if drawing is not None]
+def _pictures(run: RunFolder, results: Results, sources: Sources, folder: Path, progress: Progress) -> Pictures:
+    if sources.model is None:
+        measured_with = run.settings.get("provenance", {}).get("model_folder", "the measured model")
+        reason = f"no pictures of the worst cells; name the model to have them drawn: --model {measured_with}"
+        return Pictures([], [reason])
+    return draw_pictures(
+        run,
+        worst_of_each_perturbation(results.cells, PICTURES),
+        sources.model,
+        folder,
+        images=sources.images,
+        labels=sources.labels,
+        progress=lambda done, total: progress("pictures", done, total),
+    )
 
 
-def _context(run: RunFolder, results: _Results, limits: Limits, drawings: list[Drawing]) -> dict[str, Any]:
-    completeness = results.completeness
+def _context(run: RunFolder, results: Results, limits: Limits, figures: _Figures) -> dict[str, Any]:
+    noun = _noun(run)
     return {
         "cohort": run.settings["cohort"].get("name", run.path.name),
         "synthetic": _is_synthetic(run),
-        "state": findings.state_of(results.verdict, completeness),
-        "verdict_line": findings.verdict_line(results.verdict, completeness),
+        "noun": noun,
+        "structures": run.structures,
+        "state": findings.state_of(results.verdict, results.completeness),
+        "verdict_line": findings.verdict_line(results.verdict, results.completeness),
         "violations": [(str(key), found) for key, found in results.verdict.violations.items()],
-        "worst": findings.worst_cells_in_words(results.cells),
-        "hidden": findings.hidden_losses(results.cells),
-        "missing": findings.what_is_missing(completeness),
-        "completeness": completeness,
+        "worst": findings.worst_cells_in_words(results.cells, noun=noun),
+        "hidden": findings.hidden_losses(results.cells, noun=noun),
+        "missing": findings.what_is_missing(results.completeness),
+        "break_points": findings.break_points_in_words(results.break_points),
+        "degradation": findings.degradation_in_words(results.degradation),
+        "without_descriptors": _without_descriptors(results),
         "measured_cases": results.rows["case"].nunique(),
-        "baseline": results.baseline.to_dict("records"),
-        "cells": results.cells.to_dict("records"),
         "family": int(results.cells["family"].max()) if len(results.cells) else 0,
+        "correlation_family": int(results.correlations["family"].max()) if len(results.correlations) else 0,
+        "aggregated_baseline": _baseline_values(results.aggregated),
+        "cell_details": _cell_details(results),
+        "erasing": [
+            f"{cell['modality']} {cell['perturbation']} {cell['severity']} {cell['structure']}"
+            for cell in results.cells[results.cells["erases_all"]].to_dict("records")
+        ],
         "without_limit": len(results.verdict.without_limit),
-        "absent": results.absent,
-        "drawings": drawings,
+        "results": results,
+        "records": {name: table.to_dict("records") for name, table in results.tables().items()},
+        "figures": figures,
         "limits_file": limits.path.name,
         "run_toml": (run.path / "run.toml").read_text(encoding="utf-8"),
         "resamples": RESAMPLES,
         "level": round(100 * LEVEL),
+        "no_effect": NO_EFFECT,
     }
+
+
+def _baseline_values(aggregated: pd.DataFrame) -> dict[str, float]:
+    unperturbed = aggregated[aggregated["modality"].isna()]
+    return dict(zip(unperturbed["structure"], unperturbed["aggregated_dice"], strict=True))
+
+
+def _cell_details(results: Results) -> list[dict[str, Any]]:
+    """What the ΔDice table has no room for: aggregated Dice and stability of every cell."""
+    key = ["modality", "perturbation", "severity", "structure"]
+    stability = results.stability.rename(columns={name: f"stability_{name}" for name in ("median", "q1", "q3", "n")})
+    columns = [*key, "draws_without_effect", "detectable", "erases_all", "n"]
+    joined = results.cells[columns].merge(stability, on=key).merge(results.aggregated.drop(columns="n"), on=key)
+    records: list[dict[str, Any]] = joined.to_dict("records")
+    return records
+
+
+def _without_descriptors(results: Results) -> list[str]:
+    cases: dict[str, list[str]] = {}
+    for case, reason in results.lesions.reasons.items():
+        cases.setdefault(reason, []).append(case)
+    return [f"no lesion descriptors of {findings.listed(names)}: {reason}" for reason, names in cases.items()]
 
 
 def _write_pages(context: dict[str, Any], folder: Path) -> tuple[Path, Path]:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=select_autoescape(["html"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": formatting.number,
-        "p_value": formatting.p_value,
-        "md": _markdown_text,
-        "svg": _trusted_svg,
-    }
-    environment.globals |= {"between": formatting.between, "share": formatting.share}
     pages = folder / "report.html", folder / "summary.md"
     for page in pages:
-        page.write_text(environment.get_template(page.name).render(context), encoding="utf-8")
+        page.write_text(render(page.name, context), encoding="utf-8")
     return pages
 
 
@@ -223,14 +239,5 @@ def _is_synthetic(run: RunFolder) -> bool:
     return bool(run.settings["cohort"].get("synthetic", False))
 
 
-def _trusted_svg(drawing: Drawing) -> Markup:
-    # Drawn here by matplotlib, which escapes the names in it and turns text into outlines.
-    return Markup(drawing.svg)  # noqa: S704
-
-
-def _markdown_text(text: object) -> str:
-    """Escape what Markdown or HTML in it would act upon, and keep a table row in its line."""
-    escaped = " ".join(str(text).split())
-    for character in "\\`*_[]<>|#":
-        escaped = escaped.replace(character, f"\\{character}")
-    return escaped
+def _noun(run: RunFolder) -> str:
+    return "phantom case" if _is_synthetic(run) else "patient"

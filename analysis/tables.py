@@ -9,16 +9,25 @@ import pandas as pd
 
 from analysis.limit_table import Limits
 from analysis.pairing import CellKey, absent_structures, cells, is_baseline, paired
-from analysis.statistics import benjamini_hochberg, bootstrap_interval, quantile, signed_rank_test
+from analysis.statistics import (
+    benjamini_hochberg,
+    bootstrap_interval,
+    minimum_detectable_difference,
+    quantile,
+    signed_rank_test,
+)
 from analysis.verdict import summarise_cell, violations
 
 __all__ = ["CELL_TABLE_COLUMNS", "baseline_table", "cell_table", "paired", "worst_cells"]
 
+NO_EFFECT = 1e-3
+"""A draw that changes the image by less (RMS over its SD) did nothing that a network could see."""
+
 CELL_TABLE_COLUMNS = (
     *CellKey._fields,
     *("n", "undefined", "mean", "mean_low", "mean_high", "median", "median_low", "median_high"),
-    *("q1", "q3", "iqr", "zero_differences", "newly_missed", "at_risk", "recovered"),
-    *("false_positives", "absent", "p", "q", "family", "rank_biserial"),
+    *("q1", "q3", "iqr", "zero_differences", "draws_without_effect", "newly_missed", "at_risk", "recovered"),
+    *("erases_all", "false_positives", "absent", "p", "q", "family", "rank_biserial", "detectable"),
     *("worst_case", "worst_delta", "limited", "violations"),
 )
 """Columns of :func:`cell_table`, in order."""
@@ -91,8 +100,11 @@ def cell_table(rows: pd.DataFrame, limits: Limits, seed: int = 0) -> pd.DataFram
     -------
     DataFrame
         One row per cell in order of appearance. ``q`` is Benjamini-Hochberg over all cells of the run that
-        could be tested, whose number is ``family``. ``violations`` joins the broken limits in words, empty
-        where there is none.
+        could be tested, whose number is ``family``. ``draws_without_effect`` counts draws that changed the image by
+        less than ``NO_EFFECT`` (NaN where that was not recorded). ``erases_all`` marks a cell in which every
+        detected lesion is lost: its ΔDice is the baseline's Dice and no independent finding. ``detectable`` is the
+        mean difference that a paired t-test would find with 80 % power. ``violations`` joins the broken limits in
+        words, empty where there is none.
     """
     absent = absent_structures(rows)
     records = [
@@ -124,18 +136,25 @@ def _cell_figures(key: CellKey, of_cell: pd.DataFrame, limits: Limits, seed: int
         "q3": quantile(delta.to_numpy(dtype=float), 0.75),
         "iqr": _interquartile_range(delta),
         "zero_differences": summary.zero_differences,
+        "draws_without_effect": _without_effect(of_cell["relative_change"]),
         "newly_missed": summary.newly_missed,
         "at_risk": summary.at_risk,
         "recovered": int(of_cell["recovered"].sum()),
+        "erases_all": 0 < summary.at_risk == summary.newly_missed,
         "false_positives": int(of_cell["false_positive"].sum()),
         "absent": int((~present).sum()),
         "p": test.p,
         "rank_biserial": test.rank_biserial,
+        "detectable": minimum_detectable_difference(delta.to_numpy(dtype=float)),
         "worst_case": summary.worst_case,
         "worst_delta": summary.worst_delta,
         "limited": bool(of_key),
         "violations": "; ".join(violations(summary, of_key)),
     }
+
+
+def _without_effect(changes: pd.Series) -> float:
+    return math.nan if changes.isna().all() else float((changes < NO_EFFECT).sum())
 
 
 def _interquartile_range(values: pd.Series) -> float:
@@ -159,3 +178,17 @@ def worst_cells(table: pd.DataFrame, count: int = 5) -> pd.DataFrame:
         ["median", "share", "mean"], ascending=False, kind="stable", na_position="last"
     )
     return order.head(count).drop(columns="share")
+
+
+def worst_of_each_perturbation(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """Pick the worst cell of every perturbed modality and perturbation, worst first.
+
+    Parameters
+    ----------
+    table
+        From :func:`cell_table`.
+    count
+        How many at most.
+    """
+    ordered = worst_cells(table, len(table))
+    return ordered.drop_duplicates(["modality", "perturbation"]).head(count)

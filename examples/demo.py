@@ -106,10 +106,15 @@ def _run(demo: Demo, arguments: argparse.Namespace) -> Path:
     with _step("perturb, predict, judge"):
         _gate(demo)
     with _step("report"):
-        console.print(
-            _call(demo, "report", _script("nnUNetv2_robustness_report"), "run", str(demo.run)), soft_wrap=True
-        )
+        console.print(_report(demo, source), soft_wrap=True)
     return demo.run / "report" / "report.html"
+
+
+def _report(demo: Demo, source: Path) -> str:
+    command = [_script("nnUNetv2_robustness_report"), "run", str(demo.run), "--model", str(demo.model)]
+    for clinical in sorted(source.glob("*clinical*.csv"))[:1]:
+        command += ["--clinical", str(clinical)]
+    return _call(demo, "report", *command)
 
 
 def _make_phantom(demo: Demo) -> Path:

@@ -47,7 +47,10 @@ def row(
     values |= {"sensitivity": tp / reference_voxels if reference_voxels else math.nan}
     values |= {"specificity": 10_000 / (10_000 + predicted - tp), "accuracy": 0.99}
     values |= {"reference_mm3": reference_voxels * VOXEL_MM3, "predicted_mm3": predicted * VOXEL_MM3}
-    return values | {"parameters": json.dumps({"x": 1}), "seed": None if modality is None else 7}
+    values |= {"dice_to_baseline_prediction": 1.0 if modality is None else dice}
+    values |= {"fold_agreement": 0.2 + 0.7 * dice, "max_probability": 0.3 + 0.6 * dice}
+    drawn = {"transform": "Noise", "arguments": {"std": 0.1}, "relative_change": 0.1 * severity}
+    return values | {"parameters": json.dumps(drawn if modality else None), "seed": 7 if modality else None}
 
 
 def settings_of(
@@ -67,6 +70,7 @@ def settings_of(
             "name": "Dataset501_HECKTOR",
             "modalities": ["CT", "PET"],
             "structures": list(structures),
+            "labels": {name: value for value, name in enumerate(structures, start=1)},
             "cases": list(cases),
             "synthetic": synthetic,
         },
@@ -152,6 +156,19 @@ def run_of_4(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete run of four simulated phantom cases; tests that change it must copy it."""
     simulation = simulated_rows(4)
     return write_run(tmp_path_factory.mktemp("four") / "run", simulation, settings_of(list(simulation)))
+
+
+@pytest.fixture(scope="session")
+def run_with_images(toy: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the toy model with its images at hand, two variants per modality; tests that change it must copy it."""
+    from nnunet_plugin.benchmark.run import measure
+    from nnunet_plugin.benchmark.settings import Options, open_benchmark
+
+    folder = tmp_path_factory.mktemp("with_images") / "run"
+    benchmark = open_benchmark(Options(toy.folder, toy.images, toy.labels, folder, device="cpu"))
+    wanted = {("spike", 2), ("noise", 3)}
+    measure(benchmark, [v for v in benchmark.variants if (v.perturbation, v.severity) in wanted])
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,8 @@ def test_prints_where_the_report_is_the_verdict_and_five_cells(run: Path, capsys
     report = write_report(run)
     lines = out.splitlines()
     assert lines[:3] == [f"report: {report.html}", report.verdict_line, "worst cells:"]
-    assert lines[3:] == [f"  {i}. {words}" for i, words in enumerate(report.worst_cells, start=1)]
+    worst = [f"  {i}. {words}" for i, words in enumerate(report.worst_cells, start=1)]
+    assert lines[3:] == [*worst, *(f"note: {note}" for note in report.notes)]
     assert len(report.worst_cells) == 5
     assert err == ""
 
@@ -38,11 +39,19 @@ def _bad_input(run: Path, limits_file: Callable[[str], Path]) -> dict[str, tuple
         "missing folder": ([str(run.parent / "nowhere")], "is no run folder"),
         "no rows": ([str(run.parent / "no_rows")], "no measured rows"),
         "typo": ([str(run), "--limits", str(limits)], "did you mean 'blur'?"),
+        "no clinical file": ([str(run), "--clinical", str(run / "nowhere.csv")], "clinical file"),
+        "other cohort": ([str(run), "--clinical", str(_clinical(run.parent))], "has none of the run's 4 cases"),
         "no limits": ([str(run), "--limits", str(run / "nowhere.toml")], "cannot be read"),
     }
 
 
-@pytest.mark.parametrize("what", ["missing folder", "no rows", "typo", "no limits"])
+def _clinical(folder: Path) -> Path:
+    path = folder / "clinical.csv"
+    path.write_text("PatientID,Age\nX,1\n")
+    return path
+
+
+@pytest.mark.parametrize("what", ["missing folder", "no rows", "typo", "no clinical file", "other cohort", "no limits"])
 def test_bad_input_ends_with_one_message_and_status_2(
     what: str, run: Path, limits_file: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,7 +71,9 @@ def test_help_names_the_command_and_its_options(capsys: pytest.CaptureFixture[st
         main(["run", "-h"])
     out = " ".join(capsys.readouterr().out.split())
     assert end.value.code == 0
-    for words in ("RUN", "--limits FILE", "report.html", "summary.md", "Exit status"):
+    for words in ("RUN", "--limits FILE", "--model MODEL", "--clinical CSV", "--images DIR", "--labels DIR"):
+        assert words in out
+    for words in ("report.html", "summary.md", "Exit status"):
         assert words in out
 
 

@@ -10,12 +10,17 @@ import pytest
 
 from analysis.completeness import check_completeness
 from analysis.findings import (
+    break_points_in_words,
+    degradation_in_words,
     hidden_losses,
     state_of,
     verdict_line,
     what_is_missing,
     worst_cells_in_words,
 )
+from analysis.pairing import paired
+from analysis.safety import break_points
+from analysis.scores import degradation_scores
 from analysis.tables import cell_table
 from analysis.verdict import Limits, judge
 
@@ -103,8 +108,30 @@ def test_a_run_without_limited_cells_is_not_judged(rows: pd.DataFrame, make_sett
 def test_the_worst_cells_in_words(rows: pd.DataFrame) -> None:
     table = cell_table(rows, Limits.load())
     assert worst_cells_in_words(table, 2) == [
-        "CT spike 1: median ΔDice 0.80 in GTVp, newly missed in 3 of 4",
-        "PET spike 1: median ΔDice 0.10 in GTVp, newly missed in 0 of 4",
+        "CT spike 1 erases GTVp in 3 of 4 patients where it was detected (median ΔDice 0.800, n = 4)",
+        "PET spike 1 costs Dice of GTVp but erases it in no patient (median ΔDice 0.100, n = 4)",
     ]
     # Three of four cases lose nothing, one loses its lesion: the median is 0.
-    assert hidden_losses(table) == ["PET blur 1: median ΔDice 0.00 in GTVp, newly missed in 1 of 4"]
+    assert hidden_losses(table, noun="phantom case") == [
+        "PET blur 1 erases GTVp in 1 of 4 phantom cases where it was detected (median ΔDice 0.000, n = 4)"
+    ]
+
+
+def test_break_points_in_words(rows: pd.DataFrame) -> None:
+    points = break_points(cell_table(rows, Limits.load()))
+    assert break_points_in_words(points) == [
+        {"name": "CT blur", "cells": {"GTVp": "holds up to 1"}},
+        {"name": "PET blur", "cells": {"GTVp": "holds up to 1"}},
+        {"name": "CT spike", "cells": {"GTVp": "from 1 (no limit)"}},
+        {"name": "PET spike", "cells": {"GTVp": "from 1 (no limit)"}},
+    ]
+
+
+def test_degradation_in_words(rows: pd.DataFrame) -> None:
+    table = degradation_in_words(degradation_scores(paired(rows)))
+    assert [(row["name"], row["total"]) for row in table] == [
+        *(("CT blur", False), ("CT spike", False), ("CT all", True)),
+        *(("PET blur", False), ("PET spike", False), ("PET all", True)),
+    ]
+    # 0.8 - (0, 0, 0, 0.6): mean 0.65
+    assert table[1]["cells"]["GTVp"].startswith("0.650 (")

@@ -58,8 +58,15 @@ def test_everything_is_written_where_the_design_says(run: Path) -> None:
     report = write_report(run)
     folder = run / "report"
     assert (report.html, report.summary) == (folder / "report.html", folder / "summary.md")
-    assert {f.name for f in report.tables} == {"baseline.csv", "delta_dice.csv", "pairs.csv"}
-    assert len(report.figures) == 2 * (1 + 4)
+    names = {"baseline", "delta_dice", "pairs", "break_points", "missed_lesions", "crossings", "aggregated_dice"}
+    names |= {"stability", "degradation", "failure_prediction", "descriptor_definitions"}
+    assert {f.name for f in report.tables} == {f"{name}.csv" for name in names}
+    # One overview, four panels of box plots, one of risk and coverage; there are no images to describe or to show.
+    assert len(report.figures) == 2 * (1 + 4 + 1)
+    assert len(report.notes) == 2
+    assert "CHUM-001, CHUP-002, CHUS-003, MDA-004" in report.notes[0]
+    assert "--images" in report.notes[0]
+    assert "--model /models/a" in report.notes[1]
     for file in (report.html, report.summary, *report.tables, *report.figures):
         assert file.stat().st_size > 100
         assert file.is_relative_to(folder)
@@ -87,9 +94,7 @@ def test_the_page_answers_in_order_and_says_phantom(run: Path) -> None:
     headings = re.findall(r"<h2>(.*?)</h2>", page)
     assert headings == [
         "Is it safe?",
-        "Without perturbation",
-        "ΔDice of all cells",
-        "Figures",
+        "The results",
         "Methods, exclusions, provenance",
     ]
     text = text_of(report.html)
@@ -98,7 +103,7 @@ def test_the_page_answers_in_order_and_says_phantom(run: Path) -> None:
         assert words in text
     assert "This cohort is synthetic" in text
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
-    assert len(captions) == 5
+    assert len(captions) == 6
     assert all(caption.startswith("Phantom.") and "n = " in caption for caption in captions)
     assert "36 cells have no limit" in text
     assert 'name = "paper"' in text  # run.toml
@@ -204,7 +209,8 @@ def test_values_of_a_cohort_cannot_inject_anything(
     RunFolder(run).record_failure("c9", "</pre><script>alert(3)</script>")
     report = write_report(run)
     elements = set(_Text(report.html.read_text()).elements)
-    assert not elements & {"script", "img", "b", "iframe", "a"}
+    assert not elements & {"script", "img", "b", "iframe"}
+    assert set(re.findall(r'<a href="([^"]*)"', report.html.read_text())) == {"#safe", "#results", "#methods"}
     summary = report.summary.read_text()
     assert not re.search(r"(?<!\\)<", summary.replace("> **", ""))
     assert "[x](http" not in summary

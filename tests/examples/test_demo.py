@@ -33,6 +33,10 @@ def test_source_to_report_and_a_second_call_that_reuses_everything(tmp_path):
     assert "phantom" in report
     assert str(output / "run" / "report" / "report.html") in first.stdout
     assert first.stdout.count("median ΔDice") >= 5
+    figures = {file.name for file in (output / "run" / "report" / "figures").iterdir()}
+    assert any(name.startswith("worst_") for name in figures) or "no case lost Dice" in first.stdout
+    assert '<th scope="row">HPV status (0=-, 1=+)</th>' in report
+    assert "no lesion descriptors" not in first.stdout
     model = next((output / "nnUNet_results").rglob("plans.json")).parent
     assert len(list(model.glob("fold_*/checkpoint_final.pth"))) == 2
     block = json.loads((model / "plans.json").read_text())["configurations"]["3d_fullres"]["dynunet_training"]

@@ -1,0 +1,101 @@
+"""Whether the model's own confidence tells where it fails."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.pairing import is_baseline
+from analysis.safety import USABLE_DICE
+from analysis.statistics import area_under_curve, cluster_bootstrap, spearman
+
+CONFIDENCES = {"fold_agreement": "agreement of the folds", "max_probability": "highest probability"}
+"""Columns of a row that may predict its Dice, in words."""
+
+PREDICTION_COLUMNS = (
+    *("structure", "confidence", "rows", "n", "cases", "failures", "undefined"),
+    *("rho", "rho_low", "rho_high", "auc", "auc_low", "auc_high"),
+)
+"""Columns of :func:`failure_prediction`, in order."""
+
+RESAMPLES = 500
+
+FEWEST_CASES = 5
+"""Below, a draw of cases has hardly more than one of each outcome, and no interval is given."""
+
+
+def failure_prediction(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """Measure how well each confidence predicts Dice, and Dice below 0.5.
+
+    Parameters
+    ----------
+    rows
+        Rows of a run; those without a reference contour, or without a Dice, are left out.
+    seed
+        Seed of the bootstrap, which draws whole cases: a case's variants share its fate.
+
+    Returns
+    -------
+    DataFrame
+        One row per structure, confidence and set of rows (``baseline`` or ``all variants``): ``n`` rows of ``cases``
+        cases, ``failures`` (Dice < 0.5), ``undefined`` (no confidence: a single fold has no agreement), Spearman's
+        ``rho`` with Dice and ``auc`` for failure, with 95 % intervals. NaN where undefined, e.g. without failures.
+    """
+    records = []
+    for structure, of_structure in _population(rows).groupby("structure", sort=False):
+        for name, of_set in (("baseline", of_structure[is_baseline(of_structure)]), ("all variants", of_structure)):
+            for confidence in CONFIDENCES:
+                keys = {"structure": structure, "confidence": confidence, "rows": name}
+                records.append(keys | _figures(of_set, confidence, seed))
+    return pd.DataFrame.from_records(records, columns=list(PREDICTION_COLUMNS))
+
+
+def _population(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows["reference_mm3"] > 0].dropna(subset="dice")
+
+
+def _figures(rows: pd.DataFrame, confidence: str, seed: int) -> dict[str, Any]:
+    known = rows.dropna(subset=confidence)
+    dice, score = (known[column].to_numpy(dtype=float) for column in ("dice", confidence))
+    failed = dice < USABLE_DICE
+    figures: dict[str, Any] = {"n": len(known), "cases": known["case"].nunique(), "failures": int(failed.sum())}
+    figures["undefined"] = len(rows) - len(known)
+    measures: dict[str, Callable[[npt.NDArray[np.intp]], float]] = {
+        "rho": lambda of: spearman(score[of], dice[of]).r,
+        "auc": lambda of: area_under_curve(-score[of], failed[of]),
+    }
+    for name, measure in measures.items():
+        value = measure(np.arange(len(known)))
+        figures |= {name: value, f"{name}_low": math.nan, f"{name}_high": math.nan}
+        if not math.isnan(value) and figures["cases"] >= FEWEST_CASES:
+            interval = cluster_bootstrap(measure, list(known["case"]), seed=seed, resamples=RESAMPLES)
+            figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    return figures
+
+
+def risk_coverage(rows: pd.DataFrame, confidence: str) -> pd.DataFrame:
+    """Share of failures among the most confident rows, for every share that could be kept.
+
+    Parameters
+    ----------
+    rows
+        Rows of a run, e.g. of one structure; those without a reference contour are left out.
+    confidence
+        Column to sort by.
+
+    Returns
+    -------
+    DataFrame
+        ``coverage`` and ``risk``, one row per distinct confidence: rows that are equally confident are kept or
+        dropped together. Empty where no row has a confidence.
+    """
+    known = _population(rows).dropna(subset=confidence)
+    failed = (known["dice"] < USABLE_DICE).groupby(known[confidence]).agg(["sum", "count"])
+    most_confident_first = failed.sort_index(ascending=False).cumsum()
+    risk = most_confident_first["sum"] / most_confident_first["count"]
+    return pd.DataFrame({"coverage": most_confident_first["count"] / len(known), "risk": risk}).reset_index(drop=True)
