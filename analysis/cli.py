@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from analysis.replication.page import write_replication
 from analysis.report import write_report
 from analysis.results import Sources
 from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.paths import utf8_path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,24 +43,30 @@ def _parser() -> argparse.ArgumentParser:
             "written, whatever the verdict; 2 for input that cannot be used."
         ),
     )
-    run.add_argument("run", type=Path, metavar="RUN", help="run folder made by nnUNetv2_robustness_run or pytest")
+    run.add_argument("run", type=utf8_path, metavar="RUN", help="run folder made by nnUNetv2_robustness_run or pytest")
     run.add_argument(
         "--limits",
-        type=Path,
+        type=utf8_path,
         metavar="FILE",
         help="TOML file of limits (default: the study's, median ΔDice < 0.05 for blur, ghosting and motion)",
     )
     run.add_argument(
         "--model",
-        type=Path,
+        type=utf8_path,
         metavar="MODEL",
         default=os.environ.get("ROBUSTNESS_MODEL"),
         help="the measured model folder: draws the worst cells (default: ROBUSTNESS_MODEL; a model folder is code, so "
         "none is loaded unasked)",
     )
-    run.add_argument("--clinical", type=Path, metavar="CSV", help="a row per patient, e.g. HECKTOR's: adds the cohort")
-    run.add_argument("--images", type=Path, metavar="DIR", help="where the run's images are now (default: as recorded)")
-    run.add_argument("--labels", type=Path, metavar="DIR", help="where its references are now (default: as recorded)")
+    run.add_argument(
+        "--clinical", type=utf8_path, metavar="CSV", help="a row per patient, e.g. HECKTOR's: adds the cohort"
+    )
+    run.add_argument(
+        "--images", type=utf8_path, metavar="DIR", help="where the run's images are now (default: as recorded)"
+    )
+    run.add_argument(
+        "--labels", type=utf8_path, metavar="DIR", help="where its references are now (default: as recorded)"
+    )
     run.set_defaults(call=_run)
     replicate = commands.add_parser(
         "replicate",
@@ -72,18 +78,22 @@ def _parser() -> argparse.ArgumentParser:
         ),
     )
     replicate.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="the authors' tables: holds Baseline, CT and PET"
+        "folder", type=utf8_path, metavar="FOLDER", help="the authors' tables: holds Baseline, CT and PET"
     )
     replicate.add_argument(
-        "-o", "--output", type=Path, metavar="OUT", required=True, help="folder to write to; made if it is not there"
+        "-o",
+        "--output",
+        type=utf8_path,
+        metavar="OUT",
+        required=True,
+        help="folder to write to; made if it is not there",
     )
     replicate.set_defaults(call=_replicate)
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
-    model = None if options.model is None else Path(options.model)
-    sources = Sources(options.images, options.labels, options.clinical, model)
+    sources = Sources(options.images, options.labels, options.clinical, options.model)
     with step_progress(Console(stderr=True)) as progress:
         report = write_report(options.run, options.limits, sources, progress)
     print(f"report: {report.html}")

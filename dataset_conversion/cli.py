@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from dataset_conversion.hecktor import ConversionError
+from dataset_conversion.hecktor import ConversionError, is_utf8
 from dataset_conversion.progress import CaseProgress
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _add_hecktor(parser: argparse.ArgumentParser) -> None:
         "CT clipped to mean ± 3 SD; into $nnUNet_raw. A case that cannot be converted is reported and left "
         "out. The same command goes on after an interruption."
     )
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="folder of the download")
+    parser.add_argument("source", type=_path, metavar="SOURCE", help="folder of the download")
     parser.add_argument(
         "-d",
         dest="dataset_id",
@@ -148,7 +148,7 @@ def _add_hecktor(parser: argparse.ArgumentParser) -> None:
 
 def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.description = "Write made-up head-and-neck PET/CT cases, to try the software with. No patient is in them."
-    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("-o", dest="output", type=_path, required=True, metavar="DIR", help="a new folder")
     parser.add_argument("--cases", type=_at_least(1), default=34, help="number of cases (default: %(default)s)")
     parser.add_argument("--spacing", type=_millimetres, default=4.0, help="CT voxel edge in mm (default: %(default)s)")
     parser.add_argument("--seed", type=_at_least(0), default=0, help="(default: %(default)s)")
@@ -181,6 +181,12 @@ def _millimetres(text: str) -> float:
     if not 0.25 <= value <= 20:
         raise argparse.ArgumentTypeError(f"found {text!r}; expected millimetres from 0.25 to 20")
     return value
+
+
+def _path(text: str) -> Path:
+    if not is_utf8(text):
+        raise argparse.ArgumentTypeError(f"found {text!a}; expected a name in valid UTF-8; rename the folder")
+    return Path(text)
 
 
 def _name(text: str) -> str:

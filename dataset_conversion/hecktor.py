@@ -114,7 +114,7 @@ def find_cases(source: Path) -> tuple[list[CaseFiles], dict[str, str]]:
         raise ConversionError(f"{source}: no case found; {_LAYOUT_HINT}")
     cases, problems = [], {}
     for key in sorted(found):
-        name, problem = _name(key, found[key]), _pairing_problem(found[key])
+        name, problem = _name(key, found[key]), _naming_problem(found[key]) or _pairing_problem(found[key])
         if problem:
             problems[name] = problem
         else:
@@ -169,7 +169,22 @@ def _stem(path: Path) -> str:
 def _name(key: str, roles: dict[str, list[Path]]) -> str:
     """Spell a case as its images do: that is how the cohort's tables name it."""
     paths = roles.get("ct") or roles.get("pet")
-    return _stem(paths[0]).partition("__")[0] if paths else key
+    name = _stem(paths[0]).partition("__")[0] if paths else key
+    return name if is_utf8(name) else ascii(name).strip("'")
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name that the file system gave is text: ITK ends the process over one that is not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _naming_problem(roles: dict[str, list[Path]]) -> str:
+    unfit = [ascii(path.name) for paths in roles.values() for path in paths if not is_utf8(str(path))]
+    return f"found the names {', '.join(unfit)}; expected valid UTF-8; rename the files" if unfit else ""
 
 
 def _pairing_problem(roles: dict[str, list[Path]]) -> str:

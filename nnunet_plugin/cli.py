@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_plugin.paths import utf8_path
 from nnunet_plugin.training.environment import export_lines
 
 
@@ -18,7 +19,7 @@ def env(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--base",
-        type=Path,
+        type=utf8_path,
         metavar="FOLDER",
         help="also export nnUNet_raw, nnUNet_preprocessed and nnUNet_results, as folders inside FOLDER",
     )
@@ -221,13 +222,13 @@ def _run_parser() -> argparse.ArgumentParser:
     model = (
         "trained model: nnUNet_results/DatasetNNN_Name/TRAINER__PLANS__CONFIGURATION. It is loaded as code: trust it"
     )
-    add("-m", dest="model", type=Path, required=True, metavar="MODEL_FOLDER", help=model)
+    add("-m", dest="model", type=utf8_path, required=True, metavar="MODEL_FOLDER", help=model)
     images = "folder of images in nnU-Net's naming (CASE_0000.nii.gz)"
-    add("-i", dest="images", type=Path, required=True, metavar="IMAGES", help=images)
+    add("-i", dest="images", type=utf8_path, required=True, metavar="IMAGES", help=images)
     labels = "folder of reference labels (CASE.nii.gz)"
-    add("-l", dest="labels", type=Path, required=True, metavar="LABELS", help=labels)
+    add("-l", dest="labels", type=utf8_path, required=True, metavar="LABELS", help=labels)
     default = "robustness_runs/MODEL-COHORT-CATALOGUE"
-    add("-o", dest="run", type=Path, metavar="RUN", help=f"run folder (default: {default})")
+    add("-o", dest="run", type=utf8_path, metavar="RUN", help=f"run folder (default: {default})")
     add("--catalogue", default="paper", help="paper, calibrated, or a TOML file (default: %(default)s)")
     add("-f", dest="folds", nargs="+", metavar="FOLD", help="folds of the ensemble (default: every trained one)")
     add("--device", help="cpu, cuda, cuda:1 or mps (default: cuda where there is one)")

@@ -18,6 +18,7 @@ from nnunet_plugin.benchmark.model_folder import model_hashes
 from nnunet_plugin.benchmark.predictor import Ensemble, LabelRule
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.run import Benchmark
+from nnunet_plugin.paths import is_utf8
 
 _RESULTS_DEPEND_ON = ("nnunetv2-robustness", "nnunetv2", "torch", "torchio", "simpleitk")
 _LABEL_RULES = ("0.5", "argmax")
@@ -73,6 +74,7 @@ def open_benchmark(options: Options) -> Benchmark:
     BenchmarkError
         Where an option cannot be worked with; nothing has been written then.
     """
+    _refuse_unfit_paths(options)
     device = _device(options.device)
     if not 0 < options.step_size <= 1:
         raise BenchmarkError(f"step size: found {options.step_size}, expected a number above 0 and at most 1")
@@ -124,6 +126,13 @@ def describe(ensemble: Ensemble, cohort: Cohort, catalogue: Catalogue, seed: int
             "machine": _machine(ensemble.device),
         },
     }
+
+
+def _refuse_unfit_paths(options: Options) -> None:
+    for name in ("model", "images", "labels", "run"):
+        path = getattr(options, name)
+        if path is not None and not is_utf8(path):
+            raise BenchmarkError(f"{name}: found {str(path)!a}, expected a name in valid UTF-8; rename the folder")
 
 
 def _default_run_folder(settings: dict[str, Any]) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,16 @@ def test_voxels_are_found_in_either_byte_order(files, order):
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4), header), files.ct)
     with pytest.raises(ConversionError, match="found 2 NaN"):
         read_case(files, 1)
+
+
+def test_a_file_name_that_is_no_text_costs_its_case_only(tmp_path):
+    """ITK ends the whole process over such a name."""
+    touch(tmp_path, *as_2022("CHUM-001"))
+    for name in as_2022(os.fsdecode(b"CHUM-\xff")):
+        touch(tmp_path, name)
+    cases, problems = find_cases(tmp_path)
+    assert [case.name for case in cases] == ["CHUM-001"]
+    ((name, problem),) = problems.items()
+    assert name == "CHUM-\\udcff"
+    assert "expected valid UTF-8; rename the files" in problem
+    problem.encode()
