@@ -6,8 +6,9 @@ import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from analysis.errors import AnalysisError, suggestion
 
@@ -16,30 +17,58 @@ STUDY_LIMITS = Path(__file__).parent / "limits" / "study.toml"
 _SELECTORS = ("modality", "perturbation", "severity", "structure")
 
 
+class CasesAbove(NamedTuple):
+    """The share of cases that lose more than ``delta_dice`` must be below ``share``."""
+
+    delta_dice: float
+    share: float
+
+
 @dataclass(frozen=True)
 class CellLimits:
-    """Limits of one cell; None where there is none. Each figure must be strictly below its limit."""
+    """Limits of one cell; None where there is none. Each figure must be strictly below its limit.
+
+    Attributes
+    ----------
+    median_delta_dice, mean_delta_dice, worst_delta_dice
+        Median, mean and largest ΔDice of the cases.
+    newly_missed_share
+        Share of erased lesions, of those that are detected without perturbation.
+    cases_above
+        Share of cases that lose more than some ΔDice.
+    """
 
     median_delta_dice: float | None = None
     mean_delta_dice: float | None = None
     newly_missed_share: float | None = None
+    worst_delta_dice: float | None = None
+    cases_above: CasesAbove | None = None
 
     def __bool__(self) -> bool:
         return any(getattr(self, key) is not None for key in _LIMIT_KEYS)
 
 
 _LIMIT_KEYS = tuple(field.name for field in fields(CellLimits))
+_Value = float | CasesAbove
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """One ``[[limit]]`` table: allowed values by selector (absent = any), and what it sets."""
+    """One ``[[limit]]`` table: allowed values or patterns by selector (absent = any), and what it sets."""
 
     selectors: Mapping[str, tuple[str | int, ...]]
-    values: Mapping[str, float]
+    values: Mapping[str, _Value]
 
     def applies_to(self, cell: Mapping[str, str | int]) -> bool:
-        return all(cell[selector] in allowed for selector, allowed in self.selectors.items())
+        return all(
+            any(_matches(cell[selector], pattern) for pattern in allowed)
+            for selector, allowed in self.selectors.items()
+        )
+
+
+def _matches(value: str | int, pattern: str | int) -> bool:
+    # Only * and ? are special; brackets are what names are made of.
+    return value == pattern or (isinstance(pattern, str) and fnmatchcase(str(value), pattern.replace("[", "[[]")))
 
 
 @dataclass(frozen=True)
@@ -77,11 +106,11 @@ class Limits:
         """Limits of one cell: of the tables that apply, the last one that sets a key decides it."""
         values = (modality, perturbation, severity, structure)
         cell: dict[str, str | int] = dict(zip(_SELECTORS, values, strict=True))
-        merged: dict[str, float] = {}
+        merged: dict[str, Any] = {}
         for rule in self._rules:
             if rule.applies_to(cell):
                 merged |= rule.values
-        return CellLimits(**{key: value for key, value in merged.items() if not math.isinf(value)})
+        return CellLimits(**{key: value for key, value in merged.items() if not _is_lifted(value)})
 
     def check_names(
         self,
@@ -121,7 +150,7 @@ class Limits:
 
 
 def _refuse_unknown_value(path: Path, number: int, selector: str, value: str | int, known: Sequence[str | int]) -> None:
-    if value not in known:
+    if not any(_matches(name, value) for name in known):
         names = [str(name) for name in known]
         raise AnalysisError(
             f"limits {path}, [[limit]] number {number}: {selector} = {value!r} names nothing in "
@@ -169,21 +198,44 @@ def _rule(path: Path, number: int, table: Any) -> _Rule:
 
 
 def _selector(where: str, key: str, value: Any) -> tuple[str | int, ...]:
-    kind = int if key == "severity" else str
     choices = value if isinstance(value, list) else [value]
-    # bool is an int in Python, and no severity.
-    if not choices or not all(isinstance(choice, kind) and not isinstance(choice, bool) for choice in choices):
-        noun = "whole number" if key == "severity" else "name"
+    if not choices or not all(_is_choice(key, choice) for choice in choices):
+        noun = "whole number" if key == "severity" else "name, which may hold * and ?,"
         raise AnalysisError(
             f"{where}: {key} = {value!r}; expected a {noun} or a list of them; leave {key} away for any"
         )
     return tuple(choices)
 
 
-def _limit(where: str, key: str, value: Any) -> float:
+def _is_choice(key: str, choice: Any) -> bool:
+    if key != "severity":
+        return isinstance(choice, str)
+    # bool is an int in Python, and no severity.
+    return choice == "*" or (isinstance(choice, int) and not isinstance(choice, bool))
+
+
+def _is_lifted(value: _Value) -> bool:
+    return math.isinf(value.share if isinstance(value, CasesAbove) else value)
+
+
+def _limit(where: str, key: str, value: Any) -> _Value:
+    if key != "cases_above":
+        return _number(where, key, value)
+    if not isinstance(value, dict) or value.keys() != set(CasesAbove._fields):
+        raise AnalysisError(
+            f"{where}: cases_above = {value!r}; expected {{ delta_dice = 0.3, share = 0.1 }}: fewer than that share of "
+            "cases may lose more than that"
+        )
+    return CasesAbove(
+        _number(f"{where}, cases_above", "delta_dice", value["delta_dice"]),
+        _number(f"{where}, cases_above", "share", value["share"]),
+    )
+
+
+def _number(where: str, key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise AnalysisError(f"{where}: {key} = {value!r}; expected a number such as 0.05, or inf for no limit")
-    lowest = 0 if key == "newly_missed_share" else -1
+    lowest = 0 if key in {"newly_missed_share", "share"} else -1
     if value <= lowest or (value > 1 and not math.isinf(value)):
         raise AnalysisError(
             f"{where}: {key} = {value}; expected a fraction above {lowest} and at most 1 (not per cent), or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -35,6 +35,8 @@ class CellSummary:
         Cases without any change.
     undefined
         Cases of the population that have no ΔDice: the baseline is missing, or a Dice is not a number.
+    delta
+        ΔDice of the cases, in ascending order.
     """
 
     n: int
@@ -48,6 +50,7 @@ class CellSummary:
     worst_delta: float
     zero_differences: int
     undefined: int = 0
+    delta: tuple[float, ...] = field(default=(), repr=False)
 
     @property
     def newly_missed_share(self) -> float:
@@ -106,6 +109,7 @@ def summarise_cell(pairs: pd.DataFrame, seed: int = 0) -> CellSummary:
         worst_delta=float(ranked["delta_dice"].iloc[0]) if len(ranked) else math.nan,
         zero_differences=int((delta == 0).sum()),
         undefined=len(population) - len(measured),
+        delta=tuple(sorted(float(value) for value in delta)),
     )
 
 
@@ -131,6 +135,13 @@ def violations(summary: CellSummary, limits: CellLimits) -> list[str]:
     share = f"{summary.newly_missed} of {summary.at_risk} lesions"
     found += _violation("median ΔDice", summary.median, limits.median_delta_dice, cases)
     found += _violation("mean ΔDice", summary.mean, limits.mean_delta_dice, cases)
+    worst = f"case {summary.worst_case}"
+    found += _violation("worst ΔDice", summary.worst_delta, limits.worst_delta_dice, worst)
+    if limits.cases_above is not None:
+        above, allowed = limits.cases_above
+        count = sum(value > above for value in summary.delta)
+        name = f"share of cases that lose more than {above:g}"
+        found += _violation(name, count / summary.n, allowed, f"{count} of {summary.n} cases")
     if limits.newly_missed_share is not None and not summary.at_risk:
         found.append("share of newly missed lesions is undefined: the baseline detects none")
     else:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
+from analysis.limit_table import CasesAbove
 from analysis.verdict import CellLimits, Limits
 
 WriteLimits = Callable[[str], Path]
@@ -153,3 +154,42 @@ def test_whatever_the_file_says_it_loads_or_is_refused_in_words(
         assert tables
         assert of_cell.median_delta_dice in {None, 0.1}
         assert of_cell.newly_missed_share in {None, 0.1}
+
+
+def test_names_may_be_patterns_and_match_themselves(limits_file: WriteLimits) -> None:
+    limits = Limits.load(
+        limits_file(
+            "[[limit]]\nperturbation = 'b*'\nstructure = ['GTV?', '[x]']\nseverity = '*'\nmean_delta_dice = 0.1"
+        )
+    )
+    assert limits.of("CT", "blur", 3, "GTVp")
+    assert limits.of("CT", "bias", 1, "[x]")
+    assert not limits.of("CT", "spike", 1, "GTVp")
+    assert not limits.of("CT", "blur", 1, "x")
+    limits.check_names(["CT"], ["bias"], ["GTVp", "[x]"], [1])
+    with pytest.raises(AnalysisError, match=r"perturbation = 'b\*' names nothing"):
+        limits.check_names(["CT"], ["spike"], ["GTVp", "[x]"], [1])
+
+
+def test_the_share_of_cases_and_the_worst_case_can_be_limited(limits_file: WriteLimits) -> None:
+    limits = Limits.load(
+        limits_file("[[limit]]\nworst_delta_dice = 0.8\ncases_above = { delta_dice = 0.3, share = 0.1 }")
+    )
+    assert limits.of("CT", "spike", 1, "GTVp") == CellLimits(
+        worst_delta_dice=0.8, cases_above=CasesAbove(delta_dice=0.3, share=0.1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0.3", "expected { delta_dice = 0.3, share = 0.1 }"),
+        ("{ delta_dice = 0.3 }", "expected { delta_dice = 0.3, share = 0.1 }"),
+        ("{ delta_dice = 0.3, share = 0 }", "cases_above: share = 0"),
+        ("{ delta_dice = 'x', share = 0.1 }", "cases_above: delta_dice = 'x'"),
+    ],
+)
+def test_a_share_of_cases_that_is_not_understood_is_refused(value: str, words: str, limits_file: WriteLimits) -> None:
+    with pytest.raises(AnalysisError) as error:
+        Limits.load(limits_file(f"[[limit]]\ncases_above = {value}"))
+    assert words in str(error.value)

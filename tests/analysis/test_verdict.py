@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from analysis.limit_table import CasesAbove
 from analysis.pairing import CellKey
 from analysis.tables import paired
 from analysis.verdict import CellLimits, CellSummary, Limits, judge, summarise_cell, violations
@@ -140,3 +141,20 @@ def test_a_cell_whose_cases_are_missing_fails_where_the_structure_exists(make_ro
     rows += [make_row("c", ("PET", "blur", 1), "GTVp", 1.0, 0, 0)]
     verdict = judge(pd.DataFrame(rows), Limits.load())
     assert list(verdict.violations) == [CellKey("PET", "blur", 1, "GTVp")]
+
+
+def test_a_median_alone_passes_a_cell_that_erases_a_quarter_of_the_lesions() -> None:
+    """10 of 43 erased: the median is 0, the other figures are not."""
+    delta = (0.0,) * 33 + (0.8,) * 10
+    cell = summary(n=43, median=0.0, mean=8 / 43, newly_missed=10, at_risk=43, worst_delta=0.8, delta=delta)
+    assert violations(cell, CellLimits(median_delta_dice=0.05)) == []
+    assert violations(cell, CellLimits(newly_missed_share=0.1)) == [
+        "share of newly missed lesions 0.23 is not below its limit 0.1 (10 of 43 lesions)"
+    ]
+    assert violations(cell, CellLimits(cases_above=CasesAbove(0.3, 0.1))) == [
+        "share of cases that lose more than 0.3 0.23 is not below its limit 0.1 (10 of 43 cases)"
+    ]
+    assert violations(cell, CellLimits(worst_delta_dice=0.5)) == [
+        "worst ΔDice 0.80 is not below its limit 0.5 (case b)"
+    ]
+    assert violations(cell, CellLimits(worst_delta_dice=0.9, cases_above=CasesAbove(0.8, 0.1))) == []
