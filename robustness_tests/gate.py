@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from robustness_tests.options import benchmark_options, limits_file
+from robustness_tests.options import benchmark_options, limits_file, limits_to_update
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from analysis.limit_update import LimitUpdate
     from analysis.verdict import CellSummary, Limits
     from nnunet_plugin.benchmark.run import Benchmark, Progress
 
@@ -102,8 +103,11 @@ class Gate:
         from analysis.errors import AnalysisError
         from analysis.verdict import Limits
 
+        file = limits_file(self._config)
+        if file and not file.exists() and limits_to_update(self._config):
+            return Limits(file, ())
         try:
-            limits = Limits.load(limits_file(self._config))
+            limits = Limits.load(file)
             limits.check_names(
                 self.benchmark.ensemble.modalities,
                 self.benchmark.catalogue.perturbations,
@@ -115,6 +119,7 @@ class Gate:
 
     def check(self) -> None:
         """Open everything once, so that a wrong option ends the session before it starts."""
+        limits_to_update(self._config)
         _ = self.benchmark, self.limits
 
     def cells(self) -> list[Cell]:
@@ -159,6 +164,18 @@ class Gate:
         summary = summarise_cell(of_cell)
         limits = self.limits.of(cell.modality, cell.perturbation, cell.severity, cell.structure)
         return CellResult(summary, tuple(violations(summary, limits)), has_limit=limits != CellLimits())
+
+    def update_limits(self, cells: Sequence[Cell]) -> LimitUpdate | None:
+        """Work out new limits of these cells, if they are asked for; nothing is written."""
+        which = limits_to_update(self._config)
+        if which is None:
+            return None
+        from analysis.limit_update import update_limits
+        from analysis.pairing import CellKey
+
+        results = {CellKey(c.modality, c.perturbation, c.severity, c.structure): self.judge(c) for c in cells}
+        summaries = {key: result.summary for key, result in results.items() if result}
+        return update_limits(self.limits, summaries, which)
 
     def failures(self) -> dict[str, str]:
         """Why cases of this cohort could not be measured, by case name."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from analysis.limit_update import Which
     from nnunet_plugin.benchmark.settings import Options
 
 HOW_TO_CONFIGURE = (
@@ -47,6 +48,7 @@ _OPTIONS = (
     _Option("run", "run folder (default: robustness_runs/MODEL-COHORT-CATALOGUE)", is_path=True),
     _Option("catalogue", "paper (default), calibrated, or a TOML file"),
     _Option("limits", "limits as a TOML file (default: the study's)", is_path=True),
+    _Option("update-limits", "failed, new or all: write new limits of these cells into the limits file"),
     _Option("folds", "folds to use, e.g. 0,1,2 (default: every trained one)"),
     _Option("device", "cpu, cuda, cuda:1 or mps (default: cuda where there is one)"),
     _Option("step-size", "distance between sliding windows as a share of the window (default: 0.5)"),
@@ -55,6 +57,10 @@ _OPTIONS = (
     _Option("threads", "threads of torch per process (default: 1)"),
     _Option("save-predictions", "keep every predicted label map in the run folder", is_flag=True),
 )
+
+
+_OF_THE_GATE = {"limits", "update-limits"}
+"""Options that the benchmark knows nothing of."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -80,6 +86,32 @@ def limits_file(config: pytest.Config) -> Path | None:
     return Path(value) if value else None
 
 
+def limits_to_update(config: pytest.Config) -> Which | None:
+    """Which limits to write anew, if any.
+
+    Raises
+    ------
+    pytest.UsageError
+        Where the value is unknown, or no limits file of the user's own is named.
+    """
+    value = _value(config, "update-limits")
+    if value is None:
+        return None
+    from analysis.errors import suggestion
+    from analysis.limit_update import WHICH
+
+    if value not in WHICH:
+        raise pytest.UsageError(
+            f"--robustness-update-limits: found {value!r}; {suggestion(value, WHICH)}expected {', '.join(WHICH)}"
+        )
+    if limits_file(config) is None:
+        raise pytest.UsageError(
+            "--robustness-update-limits needs a limits file of your own, the packaged one is never written: "
+            "name one with --robustness-limits; it is made if it is not there"
+        )
+    return next(which for which in WHICH if which == value)
+
+
 def benchmark_options(config: pytest.Config) -> Options:
     """Collect the options that the benchmark takes.
 
@@ -93,7 +125,7 @@ def benchmark_options(config: pytest.Config) -> Options:
     given: dict[str, Any] = {}
     for option in _OPTIONS:
         value = _value(config, option.name)
-        if value is not None and option.name != "limits":
+        if value is not None and option.name not in _OF_THE_GATE:
             given[option.name.replace("-", "_")] = _parse(option, value)
     return Options(**given)
 

@@ -71,6 +71,7 @@ class _Watcher:
         self._gate = gate
         self._summary = Summary(gate)
         self._progress = ProgressLines(gate)
+        self._cells: list[Cell] = []
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Where the gate is asked for by name, end the session before workers start if an option is wrong."""
@@ -97,6 +98,7 @@ class _Watcher:
             self._expect(session.config, cells)
 
     def _expect(self, config: pytest.Config, cells: list[Cell]) -> None:
+        self._cells = cells
         self._summary.is_wanted = True
         self._progress.start(config, cells)
 
@@ -112,6 +114,18 @@ class _Watcher:
             return
         self._gate.benchmark.run.write_table()
         if self._gate.failures() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._update_limits(session)
+
+    def _update_limits(self, session: pytest.Session) -> None:
+        update = self._gate.update_limits(self._cells)
+        if update is None:
+            return
+        is_new = not update.path.exists()
+        update.write()
+        self._summary.limit_changes = (str(update.path), update.changes)
+        if is_new and session.exitstatus == pytest.ExitCode.OK:
+            # What was never there was never kept.
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Summary:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self.is_wanted = False
+        self.limit_changes: tuple[str, Sequence[str]] | None = None
         self._outcomes: dict[str, str] = {}
         self._properties: dict[str, dict[str, Any]] = {}
 
@@ -52,6 +54,16 @@ class Summary:
             reporter.write_line(f"NOT MEASURED {case}: {message}", red=True)
         reporter.write_line(self._verdict(), **self._colour())
         reporter.write_line(f"rows: {self._gate.benchmark.run.path}")
+        self._write_limit_changes(reporter)
+
+    def _write_limit_changes(self, reporter: pytest.TerminalReporter) -> None:
+        if self.limit_changes is None:
+            return
+        path, changes = self.limit_changes
+        reporter.section(f"robustness: {len(changes)} limits written to {path}")
+        for change in changes:
+            reporter.write_line(change)
+        reporter.write_line("Judged above by the limits before; look at the changes, then run again.")
 
     def _failed(self) -> int:
         return sum(outcome == "failed" for outcome in self._outcomes.values())
