@@ -16,13 +16,11 @@ from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis.correlations import SIGNIFICANT
+from analysis.correlations import FEWEST_CASES, SIGNIFICANT
 from analysis.drawing import Drawing, counts_in_words, file_name, in_brackets, save, sentence, short, style, text_colour
 from analysis.failure_prediction import CONFIDENCES, risk_coverage
 from analysis.formatting import number
 from analysis.safety import USABLE_DICE
-
-FEW_CASES = 10
 
 _SIGN_COLOURS = "RdBu_r"
 _LINES: Mapping[str, dict[str, Any]] = {
@@ -32,7 +30,13 @@ _LINES: Mapping[str, dict[str, Any]] = {
 
 
 def draw_correlations(
-    table: pd.DataFrame, labels: Mapping[str, str], modality: str, structure: str, folder: Path, note: str = ""
+    table: pd.DataFrame,
+    labels: Mapping[str, str],
+    modality: str,
+    structure: str,
+    folder: Path,
+    note: str = "",
+    test: str = "Spearman's test",
 ) -> Drawing | None:
     """Draw the correlations of descriptors with ΔDice of one perturbed modality and structure.
 
@@ -48,6 +52,8 @@ def draw_correlations(
         Where the files go.
     note
         Said in title and caption, e.g. ``phantom``.
+    test
+        What ``p`` and ``q`` of the table are of.
 
     Returns
     -------
@@ -75,7 +81,7 @@ def draw_correlations(
         )
         figure.colorbar(ScalarMappable(norm, _SIGN_COLOURS), ax=axes, label="Pearson's r", shrink=0.8, pad=0.01)
         name = f"correlations_{file_name(modality)}_{file_name(structure)}"
-        return save(figure, folder, name, _correlation_caption(panel, modality, structure, note))
+        return save(figure, folder, name, _correlation_caption(panel, modality, structure, note, test))
 
 
 def _draw_grid(
@@ -116,18 +122,20 @@ def _name_axes(
             axes.axvline(places[0] - 0.5, color="white", linewidth=3)
 
 
-def _correlation_caption(panel: pd.DataFrame, modality: str, structure: str, note: str) -> str:
+def _correlation_caption(panel: pd.DataFrame, modality: str, structure: str, note: str, test: str) -> str:
     counts = counts_in_words([int(n) for n in panel["n"]])
-    few = "With so few cases, correlations are chance. " if panel["n"].max() < FEW_CASES else ""
+    few = ""
+    if panel["n"].max() < FEWEST_CASES:
+        few = f"Below {FEWEST_CASES} cases nothing is tested, and any of these can be chance. "
     family = int(panel["family"].iloc[0])
     stars = ""
     if panel["restates_baseline"].any():
-        stars = " *: erases every structure; these columns correlate with the baseline's Dice and are one finding."
+        stars = " *: every structure has Dice 0; these columns correlate with the baseline's Dice and are one finding."
     return (
         f"{sentence(note)}Pearson correlation of lesion descriptors with ΔDice of {structure} with {modality} "
         f"perturbed (n = {counts} cases whose reference has {structure}). {few}Positive (red): the larger the "
-        f"descriptor, the more is lost. Framed: q < {SIGNIFICANT} (Benjamini-Hochberg over all {family} "
-        f"correlations). Empty: no spread, or fewer than 3 cases.{stars}"
+        f"descriptor, the more is lost. Framed: q < {SIGNIFICANT} ({test}, Benjamini-Hochberg over all {family} "
+        f"tests). Empty: no spread, or fewer than 3 cases.{stars}"
     )
 
 
@@ -161,7 +169,7 @@ def draw_risk_coverage(rows: pd.DataFrame, structures: Sequence[str], folder: Pa
             for confidence, curve in found.items():
                 line = {"label": CONFIDENCES[confidence], "drawstyle": "steps-pre", **_LINES[confidence]}
                 axes.plot(curve["coverage"], curve["risk"], **line)
-            overall = float(next(iter(found.values()))["risk"].iloc[-1])
+            overall = _failure_rate(rows[rows["structure"] == structure])
             axes.axhline(overall, color="black", linewidth=0.8, linestyle="dotted", label="no selection")
             axes.set_title(short(structure) + in_brackets(note), loc="left")
             axes.set_xlabel("share of contours kept, most confident first")
@@ -179,14 +187,20 @@ def _curves(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {confidence: curve for confidence, curve in curves.items() if len(curve)}
 
 
+def _failure_rate(rows: pd.DataFrame) -> float:
+    dice = rows.loc[rows["reference_mm3"] > 0, "dice"].dropna()
+    return float((dice < USABLE_DICE).mean())
+
+
 def _risk_caption(rows: pd.DataFrame, structures: Sequence[str], note: str) -> str:
-    present = rows[rows["reference_mm3"] > 0]
+    present = rows[rows["reference_mm3"] > 0].dropna(subset="dice")
     counts = [
         f"{structure} n = {len(of)} contours of {of['case'].nunique()} cases"
         for structure, of in ((name, present[present["structure"] == name]) for name in structures)
     ]
     return (
         f"{sentence(note)}Risk and coverage over all variants ({', '.join(counts)}; reference present): if only the "
-        f"most confident share of contours were used, how many of them would have a Dice below {USABLE_DICE}. A line "
-        "below the dotted one means that the confidence carries information; at full coverage they meet."
+        f"most confident share of contours were used, how many of them would have a Dice below {USABLE_DICE}. Dotted: "
+        "no selection. Depends on the mix of variants, whose strength alone separates many failures from successes; an "
+        "empty mask on which all folds agree counts as confident."
     )

@@ -19,14 +19,14 @@ CONFIDENCES = {"fold_agreement": "agreement of the folds", "max_probability": "h
 
 PREDICTION_COLUMNS = (
     *("structure", "confidence", "rows", "n", "cases", "failures", "undefined"),
-    *("rho", "rho_low", "rho_high", "auc", "auc_low", "auc_high"),
+    *("nothing_predicted", "rho", "rho_low", "rho_high", "auc", "auc_low", "auc_high", "auc_within"),
 )
 """Columns of :func:`failure_prediction`, in order."""
 
 RESAMPLES = 500
 
-FEWEST_CASES = 5
-"""Below, a draw of cases has hardly more than one of each outcome, and no interval is given."""
+FEWEST_OF_EACH = 10
+"""Below so many cases an interval covers far less than it says, and none is given."""
 
 
 def failure_prediction(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -44,7 +44,10 @@ def failure_prediction(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     DataFrame
         One row per structure, confidence and set of rows (``baseline`` or ``all variants``): ``n`` rows of ``cases``
         cases, ``failures`` (Dice < 0.5), ``undefined`` (no confidence: a single fold has no agreement), Spearman's
-        ``rho`` with Dice and ``auc`` for failure, with 95 % intervals. NaN where undefined, e.g. without failures.
+        ``rho`` with Dice and ``auc`` for failure, with 95 % intervals. ``auc_within`` compares rows of the same variant
+        only: what ``auc`` gains over it is telling strong perturbations from weak ones. ``nothing_predicted`` counts
+        failures without any prediction, which a probability tells by itself. NaN where undefined, e.g. without
+        failures; no interval of ``auc`` with fewer than ``FEWEST_OF_EACH`` cases that fail, or that do not.
     """
     records = []
     for structure, of_structure in _population(rows).groupby("structure", sort=False):
@@ -65,6 +68,9 @@ def _figures(rows: pd.DataFrame, confidence: str, seed: int) -> dict[str, Any]:
     failed = dice < USABLE_DICE
     figures: dict[str, Any] = {"n": len(known), "cases": known["case"].nunique(), "failures": int(failed.sum())}
     figures["undefined"] = len(rows) - len(known)
+    figures["nothing_predicted"] = int((failed & (known["predicted_mm3"] == 0)).sum())
+    figures["auc_within"] = _within_variants(known, -score, failed)
+    enough = {"rho": figures["cases"] >= FEWEST_OF_EACH, "auc": _has_enough_of_each(known["case"], failed)}
     measures: dict[str, Callable[[npt.NDArray[np.intp]], float]] = {
         "rho": lambda of: spearman(score[of], dice[of]).r,
         "auc": lambda of: area_under_curve(-score[of], failed[of]),
@@ -72,10 +78,25 @@ def _figures(rows: pd.DataFrame, confidence: str, seed: int) -> dict[str, Any]:
     for name, measure in measures.items():
         value = measure(np.arange(len(known)))
         figures |= {name: value, f"{name}_low": math.nan, f"{name}_high": math.nan}
-        if not math.isnan(value) and figures["cases"] >= FEWEST_CASES:
+        if not math.isnan(value) and enough[name]:
             interval = cluster_bootstrap(measure, list(known["case"]), seed=seed, resamples=RESAMPLES)
             figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     return figures
+
+
+def _has_enough_of_each(cases: pd.Series, failed: npt.NDArray[np.bool_]) -> bool:
+    return all(cases[outcome].nunique() >= FEWEST_OF_EACH for outcome in (failed, ~failed))
+
+
+def _within_variants(rows: pd.DataFrame, score: npt.NDArray[np.float64], failed: npt.NDArray[np.bool_]) -> float:
+    """Share of rightly ordered pairs, over the pairs of one failure and one success of the same variant."""
+    right = pairs = 0.0
+    for indices in rows.groupby(["modality", "perturbation", "severity"], dropna=False).indices.values():
+        of_each = float(failed[indices].sum()) * float((~failed[indices]).sum())
+        if of_each:
+            right += of_each * area_under_curve(score[indices], failed[indices])
+            pairs += of_each
+    return right / pairs if pairs else math.nan
 
 
 def risk_coverage(rows: pd.DataFrame, confidence: str) -> pd.DataFrame:

@@ -38,6 +38,8 @@ from analysis.pairing import CellKey
 POINTS_UP_TO = 20
 """Largest number of cases that are drawn one by one; a box of few cases hides more than it shows."""
 
+_FEWEST_FOR_A_BOX = 10
+
 _HARM_COLOURS = "Oranges"
 _GROUP_WIDTH = 0.8
 
@@ -146,6 +148,11 @@ def _boxes(panel: pd.DataFrame, perturbations: Sequence[str], severities: Sequen
 
 def _draw_box(axes: Axes, box: _Box) -> None:
     few = len(box.delta) <= POINTS_UP_TO
+    if len(box.delta) < _FEWEST_FOR_A_BOX:
+        ends = box.position - box.width / 2, box.position + box.width / 2
+        axes.hlines(float(np.median(box.delta)), *ends, colors="black", linewidth=1.6)
+        _draw_points(axes, box)
+        return
     axes.boxplot(
         box.delta,
         positions=[box.position],
@@ -160,9 +167,13 @@ def _draw_box(axes: Axes, box: _Box) -> None:
         flierprops={"marker": "o", "markersize": 2, "markerfacecolor": "none", "markeredgewidth": 0.5},
     )
     if few:
-        # Side by side in order of their value: spread without chance.
-        x = box.position + 0.3 * box.width * np.resize([-1.0, 0.0, 1.0], len(box.delta))
-        axes.scatter(x, np.sort(box.delta), s=9, facecolor="white", edgecolor="black", linewidth=0.6, zorder=3)
+        _draw_points(axes, box)
+
+
+def _draw_points(axes: Axes, box: _Box) -> None:
+    # Side by side in order of their value: spread without chance.
+    x = box.position + 0.3 * box.width * np.resize([-1.0, 0.0, 1.0], len(box.delta))
+    axes.scatter(x, np.sort(box.delta), s=14, facecolor=box.shade, edgecolor="black", linewidth=0.6, zorder=3)
 
 
 def _draw_limit(axes: Axes, box: _Box, limits: Limits) -> None:
@@ -227,14 +238,18 @@ def _draw_heat_panel(
 
 
 def _box_caption(modality: str, structure: str, counts: Sequence[int], note: str) -> str:
-    drawn = (
-        "Every case is a point"
-        if max(counts) <= POINTS_UP_TO
-        else "Whiskers reach at most 1.5 interquartile ranges, circles are cases beyond"
-    )
+    drawn = "Bars: median" if min(counts) < _FEWEST_FOR_A_BOX else ""
+    if max(counts) >= _FEWEST_FOR_A_BOX:
+        quartiles = "Boxes: median and quartiles, whiskers at most 1.5 interquartile ranges"
+        drawn = f"{drawn} below {_FEWEST_FOR_A_BOX} cases. {quartiles}" if drawn else quartiles
+    if min(counts) <= POINTS_UP_TO:
+        everyone = "" if max(counts) <= POINTS_UP_TO else f" of cells with up to {POINTS_UP_TO} cases"
+        drawn += f". Points: every case{everyone}"
+    if max(counts) > POINTS_UP_TO:
+        drawn += ". Open circles: cases beyond the whiskers"
     return (
         f"{sentence(note)}ΔDice of {structure} with {modality} perturbed (n = {counts_in_words(counts)}: cases whose "
-        f"reference has {structure}). Boxes: median and quartiles. {drawn}. "
+        f"reference has {structure}). {drawn}. "
         "Dashes: limit of the median, where there is one."
     )
 
@@ -246,5 +261,5 @@ def _heat_caption(table: pd.DataFrame, note: str) -> str:
     ]
     return (
         f"{sentence(note)}Median ΔDice by perturbation and severity ({', '.join(counts)}). "
-        "Positive = harm; framed: a limit is broken."
+        "Positive = harm, gains have the colour of 0; framed: a limit is broken."
     )

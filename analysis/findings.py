@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from analysis.completeness import Completeness
-from analysis.formatting import counted, estimate, number, share
+from analysis.formatting import counted, estimate, number_beside, share
 from analysis.pairing import CellKey
 from analysis.safety import HARMLESS_MEDIAN
 from analysis.tables import worst_cells
@@ -58,15 +57,30 @@ def hidden_losses(table: pd.DataFrame, count: int = 5, noun: str = "patient") ->
 
 def _cell_in_words(cell: dict[str, Any], noun: str) -> str:
     key = CellKey(*(cell[name] for name in CellKey._fields))
-    # Three digits, so that a median beside its bound is on the right side of it.
-    change = f"median ΔDice {number(cell['median'], 3)}, n = {cell['n']}"
+    change = f"median ΔDice {number_beside(cell['median'], HARMLESS_MEDIAN, 3)}, n = {cell['n']}"
+    if not cell["n"]:
+        return f"{key.variant}: no ΔDice of {key.structure}"
     if not cell["at_risk"]:
-        return f"{key.variant} has no {key.structure} to erase, the baseline detects none ({change})"
-    if cell["newly_missed"]:
-        of_all = f"{cell['newly_missed']} of {counted(cell['at_risk'], noun)}"
-        return f"{key.variant} erases {key.structure} in {of_all} where it was detected ({change})"
-    verb = "costs Dice of" if cell["median"] > 0 else "spares"
-    return f"{key.variant} {verb} {key.structure} but erases it in no {noun} ({change})"
+        return f"{key.variant}: {key.structure} is not detected without perturbation either ({change})"
+    if not cell["newly_missed"]:
+        return f"{key.variant}: {change} in {key.structure}, lost in no {noun}"
+    of_all = f"{cell['newly_missed']} of {counted(cell['at_risk'], noun)} where it was detected"
+    elsewhere = cell["newly_missed"] - cell["nothing_predicted"]
+    if not elsewhere:
+        return f"{key.variant} erases {key.structure} in {of_all} ({change})"
+    return f"{key.variant} loses {key.structure} in {of_all}, in {elsewhere} to a prediction elsewhere ({change})"
+
+
+def unproven_limits(table: pd.DataFrame) -> str:
+    """Say in how many cells that keep a limit of the median this is not shown; empty where there are none."""
+    kept = table[table["median_limit"].notna() & (table["violations"] == "") & (table["n"] > 0)]
+    reached = int((kept["median_high"] >= kept["median_limit"]).sum())
+    unknown = int(kept["median_high"].isna().sum())
+    if not reached and not unknown:
+        return ""
+    parts = [f"in {reached} the 95 % interval reaches the limit"] if reached else []
+    parts += [f"in {unknown} there are too few cases for an interval"] if unknown else []
+    return f"Of {counted(len(kept), 'cell')} that keep a limit of the median, {' and '.join(parts)}."
 
 
 def break_points_in_words(points: pd.DataFrame) -> list[dict[str, Any]]:
@@ -83,7 +97,7 @@ def degradation_in_words(scores: pd.DataFrame) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for (modality, perturbation), of_pair in scores.groupby(["modality", "perturbation"], sort=False):
         cells = {
-            score["structure"]: estimate(score["degradation"], score["low"], score["high"], 3)
+            score["structure"]: f"{estimate(score['degradation'], score['low'], score['high'], 3)}, n = {score['n']}"
             for score in of_pair.to_dict("records")
         }
         rows.append({"name": f"{modality} {perturbation}", "cells": cells, "total": perturbation == "all"})
@@ -92,9 +106,14 @@ def degradation_in_words(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _break_point(point: dict[str, Any]) -> str:
     against = "" if point["limited"] else " (no limit)"
-    if math.isnan(point["severity"]):
-        return f"holds up to {max(point['tested'])}{against}"
-    return f"from {int(point['severity'])}{against}"
+    tested, over = point["tested"], point["over"]
+    if not tested:
+        return "no data"
+    if not over:
+        return f"none of {min(tested)} to {max(tested)}{against}"
+    above = [level for level in tested if level >= over[0]]
+    words = f"from {over[0]}" if list(over) == above else f"at {' and '.join(map(str, over))} only"
+    return f"{words}{against}"
 
 
 def what_is_missing(completeness: Completeness) -> list[str]:

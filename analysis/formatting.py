@@ -18,6 +18,14 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("-", MINUS) if float(text) else text.removeprefix("-")
 
 
+def number_beside(value: float, bound: float, digits: int = 2, most: int = 10) -> str:
+    """Write as many decimals as it takes to tell a value from its bound."""
+    for decimals in range(digits, most):
+        if round(value, decimals) != bound:
+            return number(value, decimals)
+    return number(value, digits)
+
+
 def p_value(value: float) -> str:
     """Write three decimals, with a floor that says so."""
     return "< 0.001" if value < 0.001 else number(value, 3)

@@ -54,8 +54,9 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
         One row per case, variant and structure with ``baseline_dice``, ``dice``, ``delta_dice`` (baseline
         minus variant, positive = harm; NaN where either is missing), ``baseline_outcome``, ``outcome`` and
         the flags ``reference_present`` (the population of every summary of ΔDice), ``at_risk`` (detected in
-        the baseline), ``newly_missed``, ``recovered``, ``false_positive``, and ``relative_change`` of the image (RMS
-        of the change over its SD; NaN where it was not recorded).
+        the baseline), ``newly_missed``, ``nothing_predicted`` (newly missed, and nothing predicted elsewhere
+        either), ``recovered``, ``false_positive``, and ``relative_change`` of the image (RMS of the change over its
+        SD; NaN where it was not recorded).
 
     Raises
     ------
@@ -63,7 +64,7 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
         Where a row is there twice: a case would count double.
     """
     _refuse_duplicates(rows)
-    wanted = [*ROW_KEY, "dice", "outcome", "reference_mm3", "parameters"]
+    wanted = [*ROW_KEY, "dice", "outcome", "reference_mm3", "predicted_mm3", "parameters"]
     unperturbed = rows.loc[is_baseline(rows), ["case", "structure", "dice", "outcome"]]
     unperturbed = unperturbed.rename(columns={"dice": "baseline_dice", "outcome": "baseline_outcome"})
     frame = rows.loc[~is_baseline(rows), wanted].merge(unperturbed, on=["case", "structure"], how="left")
@@ -75,12 +76,13 @@ def paired(rows: pd.DataFrame) -> pd.DataFrame:
     frame["reference_present"] = present
     frame["at_risk"] = present & was_detected
     frame["newly_missed"] = present & was_detected & (frame["outcome"] == "missed")
+    frame["nothing_predicted"] = frame["newly_missed"] & (frame["predicted_mm3"] == 0)
     frame["recovered"] = present & (frame["baseline_outcome"] == "missed") & (frame["outcome"] == "detected")
     frame["false_positive"] = ~present & (frame["outcome"] == "false_positive")
     # The structures of a case share a draw: each text is read once.
     changes = {text: _relative_change(text) for text in frame["parameters"].unique()}
     frame["relative_change"] = frame["parameters"].map(changes).astype(float)
-    return frame.drop(columns=["reference_mm3", "parameters"])
+    return frame.drop(columns=["reference_mm3", "predicted_mm3", "parameters"])
 
 
 def cells(pairs: pd.DataFrame) -> Iterator[tuple[CellKey, pd.DataFrame]]:

@@ -189,10 +189,12 @@ def _context(run: RunFolder, results: Results, limits: Limits, figures: _Figures
         "family": int(results.cells["family"].max()) if len(results.cells) else 0,
         "correlation_family": int(results.correlations["family"].max()) if len(results.correlations) else 0,
         "aggregated_baseline": _baseline_values(results.aggregated),
+        "aggregated_mean": pd.Series(_baseline_values(results.aggregated), dtype=float).mean(),
         "cell_details": _cell_details(results),
-        "erasing": [
+        "unproven": findings.unproven_limits(results.cells),
+        "restating": [
             f"{cell['modality']} {cell['perturbation']} {cell['severity']} {cell['structure']}"
-            for cell in results.cells[results.cells["erases_all"]].to_dict("records")
+            for cell in results.cells[results.cells["restates_baseline"].astype(bool)].to_dict("records")
         ],
         "without_limit": len(results.verdict.without_limit),
         "results": results,
@@ -215,7 +217,7 @@ def _cell_details(results: Results) -> list[dict[str, Any]]:
     """What the ΔDice table has no room for: aggregated Dice and stability of every cell."""
     key = ["modality", "perturbation", "severity", "structure"]
     stability = results.stability.rename(columns={name: f"stability_{name}" for name in ("median", "q1", "q3", "n")})
-    columns = [*key, "draws_without_effect", "detectable", "erases_all", "n"]
+    columns = [*key, "detectable", "n"]
     joined = results.cells[columns].merge(stability, on=key).merge(results.aggregated.drop(columns="n"), on=key)
     records: list[dict[str, Any]] = joined.to_dict("records")
     return records

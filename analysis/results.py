@@ -78,7 +78,7 @@ class Results:
             "baseline": self.baseline,
             "delta_dice": self.cells,
             "pairs": self.pairs,
-            "break_points": self.break_points.assign(tested=self.break_points["tested"].astype(str)),
+            "break_points": self.break_points.astype({"over": str, "tested": str}),
             "missed_lesions": self.missed,
             "crossings": self.crossings,
             "aggregated_dice": self.aggregated,

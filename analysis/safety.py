@@ -13,7 +13,7 @@ from analysis.pairing import CELL_COLUMNS, is_baseline
 from analysis.statistics import LEVEL
 
 USABLE_DICE = 0.5
-"""A contour below this Dice has less in common with the reference than not."""
+"""Where the study's contours begin to look poor; a mark for counting, no validated bound of usability."""
 
 HARMLESS_MEDIAN = 0.05
 """The study's bound of the median ΔDice; the yardstick for cells without a limit of their own."""
@@ -30,22 +30,26 @@ def break_points(cells: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per modality, perturbation and structure: ``severity`` (NaN where no level is over), ``tested`` (the
-        levels) and ``limited``: whether the limits in force decide, else the study's bound of the median.
+        One row per modality, perturbation and structure: ``severity`` (NaN where no level is over), ``over`` and
+        ``tested`` (the levels that are over, and those that have a ΔDice) and ``limited``: whether the limits in force
+        decide, else the study's bound of the median.
     """
-    over = (cells["violations"] != "").where(cells["limited"], cells["median"] >= HARMLESS_MEDIAN)
+    over = (cells["violations"] != "") | (~cells["limited"].astype(bool) & (cells["median"] >= HARMLESS_MEDIAN))
     records = []
     for key, of_perturbation in cells.assign(over=over).groupby(["modality", "perturbation", "structure"], sort=False):
-        first = of_perturbation.loc[of_perturbation["over"], "severity"].min()
         names = dict(zip(("modality", "perturbation", "structure"), key, strict=True))
-        levels = tuple(int(level) for level in sorted(of_perturbation["severity"]))
-        records.append(names | {"severity": first, "tested": levels, "limited": bool(of_perturbation["limited"].all())})
-    columns = ["modality", "perturbation", "structure", "severity", "tested", "limited"]
+        levels = {
+            name: tuple(sorted(int(level) for level in of_perturbation.loc[chosen, "severity"]))
+            for name, chosen in (("over", of_perturbation["over"]), ("tested", of_perturbation["n"] > 0))
+        }
+        first = min(levels["over"], default=math.nan)
+        records.append(names | {"severity": first, **levels, "limited": bool(of_perturbation["limited"].all())})
+    columns = ["modality", "perturbation", "structure", "severity", "over", "tested", "limited"]
     return pd.DataFrame.from_records(records, columns=columns)
 
 
 def missed_rates(rows: pd.DataFrame) -> pd.DataFrame:
-    """Count lesions that are missed, unperturbed and in the variant that misses most.
+    """Count structures that are missed, unperturbed and in the variant that misses most.
 
     Parameters
     ----------
@@ -57,7 +61,7 @@ def missed_rates(rows: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         One row per structure that a reference has: ``missed`` of ``n`` without perturbation with the exact 95 %
         interval (Clopper-Pearson) ``low`` to ``high`` of the rate; ``perturbed_missed`` of ``perturbed_n`` over all
-        variants; ``worst_variant`` with ``worst_missed`` of ``worst_n``.
+        variants; ``worst_variant`` with ``worst_missed`` of ``worst_n``, and ``equally_bad`` others.
     """
     present = rows[rows["reference_mm3"] > 0].assign(missed=lambda of: of["outcome"] == "missed")
     records = [
@@ -65,22 +69,24 @@ def missed_rates(rows: pd.DataFrame) -> pd.DataFrame:
         for structure, of_structure in present.groupby("structure", sort=False)
     ]
     columns = ["structure", "missed", "n", "low", "high", "perturbed_missed", "perturbed_n"]
-    return pd.DataFrame.from_records(records, columns=[*columns, "worst_variant", "worst_missed", "worst_n"])
+    columns += ["worst_variant", "worst_missed", "worst_n", "equally_bad"]
+    return pd.DataFrame.from_records(records, columns=columns)
 
 
 def _missed(of_structure: pd.DataFrame) -> dict[str, Any]:
     unperturbed = of_structure.loc[is_baseline(of_structure), "missed"]
     perturbed = of_structure[~is_baseline(of_structure)]
     low, high = clopper_pearson(int(unperturbed.sum()), len(unperturbed))
-    figures = {"missed": int(unperturbed.sum()), "n": len(unperturbed), "low": low, "high": high}
+    figures: dict[str, Any] = {"missed": int(unperturbed.sum()), "n": len(unperturbed), "low": low, "high": high}
     figures |= {"perturbed_missed": int(perturbed["missed"].sum()), "perturbed_n": len(perturbed)}
     variants = perturbed.groupby(CELL_COLUMNS[:3], sort=False)["missed"].agg(["sum", "count"])
     if variants.empty:
-        return figures | {"worst_variant": None, "worst_missed": 0, "worst_n": 0}
-    worst = (variants["sum"] / variants["count"]).idxmax()
+        return figures | {"worst_variant": None, "worst_missed": 0, "worst_n": 0, "equally_bad": 0}
+    rates = variants["sum"] / variants["count"]
+    worst = rates.idxmax()
     counts = variants.loc[worst]
-    name = " ".join(str(part) for part in worst)
-    return figures | {"worst_variant": name, "worst_missed": int(counts["sum"]), "worst_n": int(counts["count"])}
+    figures |= {"worst_variant": " ".join(str(part) for part in worst), "worst_missed": int(counts["sum"])}
+    return figures | {"worst_n": int(counts["count"]), "equally_bad": int((rates == rates[worst]).sum()) - 1}
 
 
 def clopper_pearson(count: int, total: int, level: float = LEVEL) -> tuple[float, float]:
@@ -111,7 +117,8 @@ def crossings(pairs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row per case, structure and direction: ``case``, ``structure``, ``baseline_dice``, ``direction``
-        (``falls`` or ``rises``), ``count`` of ``variants`` and their names in ``which``, most first.
+        (``falls`` or ``rises``), ``furthest`` (lowest or highest Dice), ``count`` of ``variants`` and their names in
+        ``which``, most first.
     """
     population = pairs[pairs["reference_present"]].dropna(subset="delta_dice")
     was, is_ = (population[column] >= USABLE_DICE for column in ("baseline_dice", "dice"))
@@ -121,9 +128,11 @@ def crossings(pairs: pd.DataFrame) -> pd.DataFrame:
         for (case, structure), of_case in marked.groupby(["case", "structure"], sort=False):
             if of_case["crosses"].any():
                 found = {"case": case, "structure": structure, "baseline_dice": of_case["baseline_dice"].iloc[0]}
-                found |= {"direction": direction, "count": int(of_case["crosses"].sum()), "variants": len(of_case)}
+                furthest = of_case["dice"].min() if direction == "falls" else of_case["dice"].max()
+                found |= {"direction": direction, "furthest": furthest, "variants": len(of_case)}
+                found["count"] = int(of_case["crosses"].sum())
                 records.append(found | {"which": _condensed(of_case[of_case["crosses"]])})
-    columns = ["case", "structure", "baseline_dice", "direction", "count", "variants", "which"]
+    columns = ["case", "structure", "baseline_dice", "direction", "furthest", "count", "variants", "which"]
     table = pd.DataFrame.from_records(records, columns=columns)
     return table.sort_values(["direction", "count"], ascending=[True, False], kind="stable", ignore_index=True)
 

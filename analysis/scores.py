@@ -12,7 +12,7 @@ SEVERITY_WEIGHT = 2 / 3
 
 
 def aggregated_dice(rows: pd.DataFrame) -> pd.DataFrame:
-    """Pool all cases before taking Dice, as the HECKTOR challenge ranks (DSCagg).
+    """Pool all cases before taking Dice, per structure (HECKTOR's DSCagg, whose ranking takes the mean of both).
 
     2 Σ|P∩Y| / Σ(|P| + |Y|) with volumes in mm³ over all cases: a false positive counts in proportion to its volume,
     and a case without the structure need not be left out.
@@ -84,17 +84,19 @@ def degradation_scores(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     -------
     DataFrame
         One row per modality, structure and perturbation (``all``: their mean) with ``n`` cases, ``degradation``
-        (positive = harm) and its 95 % interval ``low`` to ``high``.
+        (positive = harm) and its 95 % interval ``low`` to ``high``. NaN where a severity of the perturbation has no
+        ΔDice at all: without its worst level, a score would look better.
 
     References
     ----------
     Boone et al. (2023), ROOD-MRI: benchmarking the robustness of deep learning segmentation models, NeuroImage 278.
     """
     population = pairs[pairs["reference_present"]]
+    grid = pairs[["perturbation", "severity"]].drop_duplicates()
     records = []
     for (modality, structure), of_pair in population.groupby(["modality", "structure"], sort=False):
-        by_case = _case_scores(of_pair)
-        for perturbation, scores in [*by_case.items(), ("all", by_case.mean(axis=1))]:
+        by_case = _case_scores(of_pair, grid)
+        for perturbation, scores in [*by_case.items(), ("all", by_case.mean(axis=1, skipna=False))]:
             values = scores.to_numpy(dtype=float)
             interval = bootstrap_interval(values, "mean", seed=seed)
             names = {"modality": modality, "structure": structure, "perturbation": perturbation}
@@ -104,13 +106,14 @@ def degradation_scores(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame.from_records(records, columns=columns)
 
 
-def _case_scores(of_pair: pd.DataFrame) -> pd.DataFrame:
-    """Weighted mean over severities: a row per case that has every variant, a column per perturbation."""
-    order = list(of_pair["perturbation"].unique())
-    variants = of_pair.pivot_table(
-        values="delta_dice", index="case", columns=["perturbation", "severity"], dropna=False
-    ).dropna(axis="columns", how="all")
-    complete = variants.dropna()
-    weights = pd.Series([SEVERITY_WEIGHT ** int(severity) for _, severity in variants.columns], variants.columns)
-    weighted = (complete * weights).T.groupby(level="perturbation").sum().T
-    return (weighted / weights.groupby(level="perturbation").sum())[order]
+def _case_scores(of_pair: pd.DataFrame, grid: pd.DataFrame) -> pd.DataFrame:
+    """Weighted mean over severities: a row per case that has every measured variant, a column per perturbation."""
+    columns = pd.MultiIndex.from_frame(grid)
+    variants = of_pair.pivot_table(values="delta_dice", index="case", columns=["perturbation", "severity"])
+    complete = variants.dropna().reindex(columns=columns)
+    weights = pd.Series([SEVERITY_WEIGHT ** int(severity) for _, severity in columns], columns)
+    scores = {
+        name: (complete[name] * weights[name]).sum(axis=1, skipna=False) / weights[name].sum()
+        for name in dict.fromkeys(grid["perturbation"])
+    }
+    return pd.DataFrame(scores)

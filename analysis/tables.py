@@ -26,9 +26,10 @@ NO_EFFECT = 1e-3
 CELL_TABLE_COLUMNS = (
     *CellKey._fields,
     *("n", "undefined", "mean", "mean_low", "mean_high", "median", "median_low", "median_high"),
-    *("q1", "q3", "iqr", "zero_differences", "draws_without_effect", "newly_missed", "at_risk", "recovered"),
-    *("erases_all", "false_positives", "absent", "p", "q", "family", "rank_biserial", "detectable"),
-    *("worst_case", "worst_delta", "limited", "violations"),
+    *("q1", "q3", "iqr", "zero_differences", "draws_without_effect", "draws"),
+    *("newly_missed", "nothing_predicted", "at_risk", "recovered", "restates_baseline"),
+    *("false_positives", "absent", "p", "q", "family", "rank_biserial", "detectable"),
+    *("worst_case", "worst_delta", "limited", "median_limit", "violations"),
 )
 """Columns of :func:`cell_table`, in order."""
 
@@ -101,8 +102,10 @@ def cell_table(rows: pd.DataFrame, limits: Limits, seed: int = 0) -> pd.DataFram
     DataFrame
         One row per cell in order of appearance. ``q`` is Benjamini-Hochberg over all cells of the run that
         could be tested, whose number is ``family``. ``draws_without_effect`` counts draws that changed the image by
-        less than ``NO_EFFECT`` (NaN where that was not recorded). ``erases_all`` marks a cell in which every
-        detected lesion is lost: its ΔDice is the baseline's Dice and no independent finding. ``detectable`` is the
+        less than ``NO_EFFECT`` (NaN where that was not recorded; ``draws`` how many
+        there are). Of the ``newly_missed``, ``nothing_predicted`` counts those without any prediction; in the others it
+        lies elsewhere. ``restates_baseline`` marks a cell in which every structure has Dice 0: its ΔDice is the
+        baseline's Dice and no finding of its own. ``detectable`` is the
         mean difference that a paired t-test would find with 80 % power. ``violations`` joins the broken limits in
         words, empty where there is none.
     """
@@ -137,10 +140,12 @@ def _cell_figures(key: CellKey, of_cell: pd.DataFrame, limits: Limits, seed: int
         "iqr": _interquartile_range(delta),
         "zero_differences": summary.zero_differences,
         "draws_without_effect": _without_effect(of_cell["relative_change"]),
+        "draws": int(of_cell["relative_change"].notna().sum()),
         "newly_missed": summary.newly_missed,
         "at_risk": summary.at_risk,
+        "nothing_predicted": int(of_cell["nothing_predicted"].sum()),
         "recovered": int(of_cell["recovered"].sum()),
-        "erases_all": 0 < summary.at_risk == summary.newly_missed,
+        "restates_baseline": bool(present.any() and (of_cell.loc[present, "dice"] == 0).all()),
         "false_positives": int(of_cell["false_positive"].sum()),
         "absent": int((~present).sum()),
         "p": test.p,
@@ -149,6 +154,7 @@ def _cell_figures(key: CellKey, of_cell: pd.DataFrame, limits: Limits, seed: int
         "worst_case": summary.worst_case,
         "worst_delta": summary.worst_delta,
         "limited": bool(of_key),
+        "median_limit": math.nan if of_key.median_delta_dice is None else of_key.median_delta_dice,
         "violations": "; ".join(violations(summary, of_key)),
     }
 

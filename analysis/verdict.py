@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from analysis.formatting import number_beside
 from analysis.limit_table import CellLimits, Limits
 from analysis.pairing import CellKey, absent_structures, cells, paired
 from analysis.statistics import DECIMALS, bootstrap_interval
@@ -154,16 +155,7 @@ def violations(summary: CellSummary, limits: CellLimits) -> list[str]:
 def _violation(name: str, value: float, limit: float | None, base: str) -> list[str]:
     if limit is None or round(value, DECIMALS) < limit:
         return []
-    return [f"{name} {_distinct(value, limit)} is not below its limit {limit:g} ({base})"]
-
-
-def _distinct(value: float, limit: float) -> str:
-    """Two decimals, or as many as it takes to tell the value from the limit."""
-    for digits in range(2, DECIMALS + 1):
-        text = f"{value:.{digits}f}"
-        if float(text) != limit:
-            return text
-    return f"{limit:g}"
+    return [f"{name} {number_beside(value, limit, most=DECIMALS)} is not below its limit {limit:g} ({base})"]
 
 
 def judge(rows: pd.DataFrame, limits: Limits) -> Verdict:

@@ -8,14 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.correlations import correlation_table
 from analysis.formatting import number
 from analysis.pairing import CellKey
 from analysis.replication.claim import Claim, Finding, Published, alternatives_for, judge
 from analysis.replication.layout import DESCRIPTORS
 from analysis.replication.published import Study
 from analysis.replication.rounding import is_within, tolerance_of
-from analysis.statistics import spearman
 
 _SOURCE = "Schanne et al., correlation of descriptors with ΔDice"
 _SIZE = ("volume_mm3", "surface_mm2", "boundary_length_mm")
@@ -44,17 +42,17 @@ class _Selection:
         return float(self.of(table)["r"].abs().max())
 
 
-def correlation_claims(study: Study, pairs: pd.DataFrame, correlations: pd.DataFrame) -> list[Claim]:
+def correlation_claims(study: Study, correlations: pd.DataFrame) -> list[Claim]:
     """Judge the statements on descriptors.
 
     Parameters
     ----------
     study
         The published tables.
-    pairs, correlations
-        Rows in pairs, and :func:`analysis.correlations.correlation_table`.
+    correlations
+        From :func:`analysis.correlations.correlation_table`, with Pearson's test.
     """
-    ranks = correlation_table(pairs, study.descriptors, (*_SIZE, *_SHAPE, *_CONTRAST), spearman)
+    ranks = correlations.assign(r=correlations["rho"])
     return [
         _size(study, correlations, ranks),
         _shape(study, correlations, ranks),

@@ -93,12 +93,12 @@ def write_replication(folder: Path | str, out: Path | str) -> Replication:
     study = read_study(folder)
     pairs = pairs_of(study)
     cells = cell_table(pairs)
-    correlations = correlation_table(pairs, study.descriptors, list(DESCRIPTORS))
+    correlations = correlation_table(pairs, study.descriptors, list(DESCRIPTORS), test="pearson")
     claims = [
         *baseline_claims(study),
         *grade_claims(study),
         *perturbed_claims(study, pairs, cells),
-        *correlation_claims(study, pairs, correlations),
+        *correlation_claims(study, correlations),
     ]
     tables = {
         "delta_dice": cells,
@@ -153,7 +153,9 @@ def _draw(pairs: pd.DataFrame, tables: dict[str, pd.DataFrame]) -> list[Drawing]
     def drawings(folder: Path) -> Iterator[Drawing | None]:
         for modality in MODALITIES:
             for structure in STRUCTURES:
-                yield draw_correlations(tables["correlations"], DESCRIPTORS, modality, structure, folder)
+                yield draw_correlations(
+                    tables["correlations"], DESCRIPTORS, modality, structure, folder, test="Pearson's test"
+                )
         if len(tables["delta_dice_with_reference"]):
             yield draw_heat_map(tables["delta_dice_with_reference"], folder)
         for modality in MODALITIES:

@@ -20,6 +20,7 @@ from analysis.statistics.paired import (
 from analysis.statistics.resampling import (
     LEVEL,
     RESAMPLES,
+    Floats,
     Interval,
     Values,
     bootstrap_interval,
@@ -34,6 +35,7 @@ __all__ = [
     "RESAMPLES",
     "AdjustedFamily",
     "Correlation",
+    "Floats",
     "Interval",
     "Kappa",
     "SignedRankTest",

@@ -16,6 +16,8 @@ from analysis.statistics.resampling import LEVEL, Floats, Values
 LIKERT = (1, 2, 3, 4, 5)
 """The study's grades, from useless to perfect."""
 
+_FEWEST_ITEMS = 10
+
 KappaWeights = Literal["none", "linear", "quadratic"]
 
 
@@ -34,7 +36,7 @@ class Correlation:
     p
         Two-sided, of no correlation; NaN where ``r`` is.
     low, high
-        95 % interval by Fisher's transformation; NaN where ``r`` is or ``n`` is below 4.
+        95 % interval by Fisher's transformation; NaN where ``r`` is, for a perfect correlation, and below 4 pairs.
     """
 
     n: int
@@ -58,7 +60,8 @@ class Kappa:
     kappa
         1 for full agreement, 0 for that of chance; NaN where chance alone agrees fully or nothing was graded.
     standard_error, low, high
-        Large-sample standard error and 95 % interval (Fleiss, Cohen and Everitt 1969), cut at -1 and 1.
+        Large-sample standard error and 95 % interval (Fleiss, Cohen and Everitt 1969), cut at -1 and 1. The interval
+        is NaN below ten items and for full agreement; with fewer than about 30 items it covers less than it says.
     agreement
         Share of items with the same grade.
     """
@@ -138,6 +141,8 @@ def weighted_kappa(
     with np.errstate(divide="ignore", invalid="ignore"):
         result = cohens_kappa(table, wt=None if weights == "none" else weights)
     kappa, error = float(result.kappa), _standard_error(float(result.var_kappa))
+    if len(a) < _FEWEST_ITEMS or error == 0:
+        return Kappa(len(a), undefined, kappa, error, math.nan, math.nan, agreement)
     half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * error
     return Kappa(len(a), undefined, kappa, error, max(-1.0, kappa - half), min(1.0, kappa + half), agreement)
 
@@ -179,11 +184,10 @@ def _correlation(a: Floats, b: Floats, undefined: int, variance_factor: Callable
     if n < 3 or _is_constant(a) or _is_constant(b):
         return Correlation(n, undefined, *(math.nan,) * 4)
     result = stats.pearsonr(a, b)
-    r, p = float(result.statistic), float(result.pvalue)
-    if n < 4:
-        return Correlation(n, undefined, r, p, math.nan, math.nan)
-    if abs(r) >= 1 - 1e-15:
-        return Correlation(n, undefined, r, p, r, r)
+    # No reordering of n pairs can be rarer than one in n!, whatever a normal theory says of a straight line.
+    r, p = float(result.statistic), max(float(result.pvalue), 2 / math.factorial(min(n, 20)))
+    if n < 4 or abs(r) >= 1 - 1e-15:
+        return Correlation(n, undefined, r, min(p, 1.0), math.nan, math.nan)
     half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * math.sqrt(variance_factor(r) / (n - 3))
     low, high = (math.tanh(math.atanh(r) + step) for step in (-half, half))
     return Correlation(n, undefined, r, p, low, high)

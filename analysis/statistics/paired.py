@@ -18,6 +18,8 @@ DECIMALS = 10
 EXACT_UP_TO = 50
 """Largest number of non-zero differences whose null distribution is enumerated."""
 
+_FEWEST_DIFFERENCES = 10
+
 ZeroMethod = Literal["wilcox", "pratt"]
 
 
@@ -150,7 +152,8 @@ def minimum_detectable_difference(differences: Values, *, power: float = 0.8, al
     """Smallest true mean difference that a two-sided paired t-test finds with the given power.
 
     From the spread and number of the differences that were seen, by the noncentral t distribution. The signed-rank
-    test needs about 5 % more cases for the same where differences are normal.
+    test needs about 5 % more cases for the same where differences are normal, and can have far less power where few
+    cases lose much.
 
     Parameters
     ----------
@@ -162,17 +165,13 @@ def minimum_detectable_difference(differences: Values, *, power: float = 0.8, al
     Returns
     -------
     float
-        NaN for fewer than three differences or an infinite one; 0 where all are equal: no spread was seen, which
-        is no promise that any difference would be found.
+        NaN for fewer than ten differences, an infinite one, or where all are equal: the spread is not known then.
     """
     given = np.asarray(differences, dtype=float)
     defined = np.round(given[~np.isnan(given)], DECIMALS)
-    if len(defined) < 3 or not np.isfinite(defined).all():
+    if len(defined) < _FEWEST_DIFFERENCES or not np.isfinite(defined).all() or not np.ptp(defined):
         return math.nan
-    spread = float(defined.std(ddof=1)) if np.ptp(defined) else 0.0
-    if spread == 0:
-        return 0.0
-    return spread * _detectable_effect(len(defined), power, alpha)
+    return float(defined.std(ddof=1)) * _detectable_effect(len(defined), power, alpha)
 
 
 def _detectable_effect(n: int, power: float, alpha: float) -> float:

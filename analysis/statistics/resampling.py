@@ -13,13 +13,16 @@ import numpy.typing as npt
 RESAMPLES = 2000
 LEVEL = 0.95
 
+FEWEST_VALUES = 6
+"""The whole range of fewer values covers a median in less than 95 % of samples (1 - 2^(1 - n))."""
+
 Values: TypeAlias = Sequence[float] | npt.NDArray[np.floating[Any]]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; both ends are NaN where fewer than two values were given."""
+    """A confidence interval; both ends are NaN where too little was given for one."""
 
     low: float
     high: float
@@ -51,12 +54,13 @@ def bootstrap_interval(
     Returns
     -------
     Interval
-        Both ends are NaN for fewer than two values: one case says nothing about the next.
+        Both ends are NaN for fewer than six values: from so few, no interval of a median reaches 95 %. Of a mean
+        with rare large values it covers too little below about 30.
     """
     # Sorted, so that the order of the cases changes nothing.
     sample = np.sort(np.asarray(values, dtype=float))
     sample = sample[~np.isnan(sample)]
-    if len(sample) < 2:
+    if len(sample) < FEWEST_VALUES:
         return Interval(math.nan, math.nan, level, resamples)
     drawn = sample[np.random.default_rng(seed).integers(0, len(sample), (resamples, len(sample)))]
     # Infinite values of both signs in one resample have no mean: NaN, as for the sample itself.

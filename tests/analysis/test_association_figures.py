@@ -55,13 +55,13 @@ def test_numbers_and_frames_are_those_of_the_table(
     assert len(axes.patches) == (panel["q"] < 0.05).sum() > 0
     assert [label.get_text() for label in axes.get_yticklabels()] == ["volume", "PET maximum"]
     assert "n = 40 cases" in drawing.caption
-    assert f"all {panel['family'].iloc[0]} correlations" in drawing.caption
+    assert f"all {panel['family'].iloc[0]} tests" in drawing.caption
 
 
 def test_few_cases_are_called_chance_and_a_phantom_a_phantom(correlations: pd.DataFrame, tmp_path: Path) -> None:
     few = draw_correlations(correlations.assign(n=4), LABELS, "CT", "GTVn", tmp_path, "phantom")
     assert few is not None
-    assert "correlations are chance" in few.caption
+    assert "Below 10 cases nothing is tested" in few.caption
     assert few.caption.startswith("Phantom.")
 
 

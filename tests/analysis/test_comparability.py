@@ -54,12 +54,15 @@ def test_what_differs_is_named(two: Make, change: Callable[[dict[str, Any]], obj
     assert "measure the reference model again" in str(error.value)
 
 
-def test_other_images_under_the_same_names_are_noticed(two: Make) -> None:
+def test_other_images_under_the_same_names_are_noticed(two: Make, make_row: Make, make_settings: Make) -> None:
     candidate, reference = two()
-    file = candidate.path / "rows" / "CHUP-002.jsonl"
-    file.write_text(file.read_text().replace('"PET": "2"', '"PET": "9"'))
+    other = RunFolder.create(candidate.path.parent / "other", candidate.settings)
+    base = (None, "baseline", 0)
+    with other.claim("CHUP-002", lambda: {"CT": "1", "PET": "9", "label": "3"}) as rows:
+        assert rows is not None
+        rows.append([make_row("CHUP-002", base, structure, 0.8) for structure in ("GTVp", "GTVn")])
     with pytest.raises(AnalysisError, match="images or labels of CHUP-002 have other hashes"):
-        check_comparable(candidate, reference)
+        check_comparable(other, reference)
 
 
 def test_what_belongs_to_the_pipeline_may_differ_and_is_said(two: Make) -> None:

@@ -32,7 +32,10 @@ def test_agrees_with_scipy_and_scikit_learn(rows_of_40: pd.DataFrame) -> None:
         assert (found["n"], found["failures"]) == (len(chosen), failed.sum())
         assert found["rho"] == pytest.approx(stats.spearmanr(chosen["fold_agreement"], chosen["dice"]).statistic)
         assert found["auc"] == pytest.approx(roc_auc_score(failed, -chosen["fold_agreement"]))
-        assert found["auc_low"] <= found["auc"] <= found["auc_high"]
+        enough = min(chosen.loc[failed, "case"].nunique(), chosen.loc[~failed, "case"].nunique()) >= 10
+        assert np.isnan(found["auc_low"]) != enough
+        assert not enough or found["auc_low"] <= found["auc"] <= found["auc_high"]
+        assert found["nothing_predicted"] == (failed & (chosen["predicted_mm3"] == 0)).sum()
         assert found["rho_low"] <= found["rho"] <= found["rho_high"]
 
 
@@ -86,3 +89,16 @@ def test_risk_coverage_by_hand(make_row: MakeRow) -> None:
 def test_risk_coverage_without_a_confidence(make_row: MakeRow) -> None:
     rows = pd.DataFrame([make_row("a", BASE, "GTVp", 0.5) | {"fold_agreement": math.nan}])
     assert risk_coverage(rows, "fold_agreement").empty
+
+
+def test_strong_and_weak_variants_do_not_help_within_them(make_row: MakeRow) -> None:
+    """Confidence that follows the variant alone: perfect over all rows, chance within each variant."""
+    rows = []
+    for case in range(12):
+        for severity, confidence in ((1, 0.9), (2, 0.1)):
+            dice = 0.8 if (severity == 1) != (case == severity) else 0.2
+            rows.append(make_row(str(case), ("CT", "spike", severity), "GTVp", dice) | {"max_probability": confidence})
+    found = failure_prediction(pd.DataFrame(rows)).set_index(["confidence", "rows"])
+    everything = found.loc[("max_probability", "all variants")]
+    assert everything["auc"] == pytest.approx(11 / 12, abs=0.02)
+    assert everything["auc_within"] == pytest.approx(0.5)

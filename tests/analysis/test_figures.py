@@ -58,13 +58,16 @@ def test_box_plots_say_n_and_draw_every_case_where_they_are_few(
 ) -> None:
     few = draw_box_plots(paired(two_cases), Limits.load(), "CT", "GTVp", tmp_path / "few", "phantom")
     monkeypatch.setattr(figures, "POINTS_UP_TO", 1)
+    monkeypatch.setattr(figures, "_FEWEST_FOR_A_BOX", 2)
     many = draw_box_plots(paired(two_cases), Limits.load(), "CT", "GTVp", tmp_path / "many")
     assert few is not None
     assert many is not None
     assert few.svg.count("PathCollection") == 2  # a set of points for each of the two boxes
     assert many.svg.count("PathCollection") == 0
     assert few.caption.startswith("Phantom. ΔDice of GTVp with CT perturbed (n = 2")
-    assert "Every case is a point" in few.caption
+    assert "Bars: median. Points: every case. Dashes" in few.caption
+    assert "Boxes: median and quartiles" in many.caption
+    assert "Points" not in many.caption
     assert "phantom" not in many.caption.lower()
 
 

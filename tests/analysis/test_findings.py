@@ -14,6 +14,7 @@ from analysis.findings import (
     degradation_in_words,
     hidden_losses,
     state_of,
+    unproven_limits,
     verdict_line,
     what_is_missing,
     worst_cells_in_words,
@@ -108,20 +109,22 @@ def test_a_run_without_limited_cells_is_not_judged(rows: pd.DataFrame, make_sett
 def test_the_worst_cells_in_words(rows: pd.DataFrame) -> None:
     table = cell_table(rows, Limits.load())
     assert worst_cells_in_words(table, 2) == [
-        "CT spike 1 erases GTVp in 3 of 4 patients where it was detected (median ΔDice 0.800, n = 4)",
-        "PET spike 1 costs Dice of GTVp but erases it in no patient (median ΔDice 0.100, n = 4)",
+        "CT spike 1 loses GTVp in 3 of 4 patients where it was detected, in 3 to a prediction elsewhere "
+        "(median ΔDice 0.800, n = 4)",
+        "PET spike 1: median ΔDice 0.100, n = 4 in GTVp, lost in no patient",
     ]
     # Three of four cases lose nothing, one loses its lesion: the median is 0.
     assert hidden_losses(table, noun="phantom case") == [
-        "PET blur 1 erases GTVp in 1 of 4 phantom cases where it was detected (median ΔDice 0.000, n = 4)"
+        "PET blur 1 loses GTVp in 1 of 4 phantom cases where it was detected, in 1 to a prediction elsewhere "
+        "(median ΔDice 0.000, n = 4)"
     ]
 
 
 def test_break_points_in_words(rows: pd.DataFrame) -> None:
     points = break_points(cell_table(rows, Limits.load()))
     assert break_points_in_words(points) == [
-        {"name": "CT blur", "cells": {"GTVp": "holds up to 1"}},
-        {"name": "PET blur", "cells": {"GTVp": "holds up to 1"}},
+        {"name": "CT blur", "cells": {"GTVp": "none of 1 to 1"}},
+        {"name": "PET blur", "cells": {"GTVp": "none of 1 to 1"}},
         {"name": "CT spike", "cells": {"GTVp": "from 1 (no limit)"}},
         {"name": "PET spike", "cells": {"GTVp": "from 1 (no limit)"}},
     ]
@@ -134,4 +137,15 @@ def test_degradation_in_words(rows: pd.DataFrame) -> None:
         *(("PET blur", False), ("PET spike", False), ("PET all", True)),
     ]
     # 0.8 - (0, 0, 0, 0.6): mean 0.65
-    assert table[1]["cells"]["GTVp"].startswith("0.650 (")
+    assert table[1]["cells"]["GTVp"] == "0.650, n = 4"
+
+
+def test_limits_that_are_kept_without_being_shown_to_be(rows_of_40: pd.DataFrame, rows: pd.DataFrame) -> None:
+    table = cell_table(rows_of_40, Limits.load())
+    kept = table[table["median_limit"].notna() & (table["violations"] == "")]
+    reached = int((kept["median_high"] >= kept["median_limit"]).sum())
+    words = unproven_limits(table)
+    assert (f"in {reached} the 95 % interval reaches the limit" in words) == bool(reached)
+    assert unproven_limits(cell_table(rows, Limits.load())) == (
+        "Of 2 cells that keep a limit of the median, in 2 there are too few cases for an interval."
+    )

@@ -199,11 +199,12 @@ def test_a_run_of_an_absent_structure_alone_is_reported_without_cells(
 def test_values_of_a_cohort_cannot_inject_anything(
     make_run: Make, make_row: Make, make_settings: Make, tmp_path: Path
 ) -> None:
-    evil = "<script>alert(1)</script>|[x](http://evil)"
+    evil = "<script>alert(1)<b>|[x](http:evil)"
     variants = [(None, "baseline", 0), ("CT", "<img src=x onerror=alert(1)>", 1), ("PET", "<b>", 1)]
     structure = "--><script>alert(2)</script>"
-    rows = {f"c{i}": {v: [make_row(evil + str(i), v, structure, 0.8 - i / 9)] for v in variants} for i in (0, 1, 2)}
-    settings = make_settings(["c0", "c1", "c2", evil], [structure])
+    cases = [f"{evil}{i}" for i in range(3)]
+    rows = {case: {v: [make_row(case, v, structure, 0.8 - i / 9)] for v in variants} for i, case in enumerate(cases)}
+    settings = make_settings([*cases, evil], [structure])
     settings["cohort"]["name"] = evil
     run = make_run(tmp_path / "run", rows, settings)
     RunFolder(run).record_failure("c9", "</pre><script>alert(3)</script>")

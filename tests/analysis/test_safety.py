@@ -89,3 +89,19 @@ def test_neighbouring_severities_are_condensed(make_row: MakeRow) -> None:
 def test_nothing_crosses(make_row: MakeRow) -> None:
     rows = pd.DataFrame([make_row("a", BASE, "GTVp", 0.8), make_row("a", ("CT", "blur", 1), "GTVp", 0.7)])
     assert crossings(paired(rows)).empty
+
+
+def test_levels_without_any_dice_are_not_called_kept(rows: pd.DataFrame) -> None:
+    spike = rows["perturbation"] == "spike"
+    undefined = rows.assign(dice=rows["dice"].mask(spike))
+    points = break_points(cell_table(undefined, Limits.load())).set_index("perturbation")
+    assert points.loc["spike", "tested"] == ()
+    assert points.loc["spike", "over"] == (1, 2, 3)
+
+
+def test_a_break_that_does_not_last_is_told_level_by_level(rows: pd.DataFrame) -> None:
+    level_3 = (rows["perturbation"] == "blur") & (rows["severity"] == 3)
+    baseline = rows[rows["perturbation"] == "baseline"].set_index("case")["dice"]
+    mended = rows.assign(dice=rows["dice"].mask(level_3, rows["case"].map(baseline)))
+    points = break_points(cell_table(mended, Limits.load())).set_index("perturbation")
+    assert points.loc["blur", "over"] == (2,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -146,3 +147,31 @@ def test_worst_cells_rank_by_median_then_by_lesions_then_by_mean() -> None:
     )
     assert worst_cells(table)["name"].tolist() == ["worst", "missed", "mean", "mild", "undefined"]
     assert len(worst_cells(table, 2)) == 2
+
+
+def test_draws_without_effect_are_counted_among_those_recorded(make_row: MakeRow) -> None:
+    changes = {"a": 0.4, "b": 0.0005, "c": 0.0, "d": None}
+    rows = [make_row(case, BASE, "GTVp", 0.8) for case in changes]
+    for case, change in changes.items():
+        drawn = {"transform": "Spike", "arguments": {}} | ({} if change is None else {"relative_change": change})
+        rows.append(make_row(case, SPIKE, "GTVp", 0.7) | {"parameters": json.dumps(drawn)})
+    cell = cell_table(pd.DataFrame(rows), Limits.load()).iloc[0]
+    assert (cell["draws_without_effect"], cell["draws"]) == (2, 3)
+
+
+def test_a_lost_structure_is_missed_with_nothing_predicted_or_with_a_prediction_elsewhere(make_row: MakeRow) -> None:
+    rows = [make_row(case, BASE, "GTVp", 0.8) for case in "abc"]
+    rows += [make_row("a", SPIKE, "GTVp", 0.0, 100, 0), make_row("b", SPIKE, "GTVp", 0.0, 100, 500)]
+    rows += [make_row("c", SPIKE, "GTVp", 0.0, 100, 3)]
+    cell = cell_table(pd.DataFrame(rows), Limits.load()).iloc[0]
+    assert (cell["newly_missed"], cell["nothing_predicted"]) == (3, 1)
+    assert cell["restates_baseline"]
+
+
+def test_a_recovered_structure_keeps_a_cell_from_restating_the_baseline(make_row: MakeRow) -> None:
+    rows = [
+        make_row(c, v, "GTVp", d)
+        for c, *pair in (("a", 0.8, 0.0), ("b", 0.0, 0.6))
+        for v, d in zip((BASE, SPIKE), pair, strict=True)
+    ]
+    assert not cell_table(pd.DataFrame(rows), Limits.load()).iloc[0]["restates_baseline"]
