@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from analysis.errors import AnalysisError
+from analysis.model_update import compare_runs, load_margins
 from analysis.progress import step_progress
 from analysis.replication.page import write_replication
 from analysis.report import write_report
 from analysis.results import Sources
 from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.paths import utf8_path
 
 
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.call(options)
     except (AnalysisError, BenchmarkError) as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(getattr(options, "error_status", 2)) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,6 +91,26 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to write to; made if it is not there",
     )
     replicate.set_defaults(call=_replicate)
+    compare = commands.add_parser(
+        "compare",
+        help="may a candidate replace the model in use?",
+        description=(
+            "Compare the runs of two models on the same cases and images and write update.html, update.md and "
+            "update.json. Exit status 0 once they are written, 4 for input that cannot be used; with --fail 1 on a "
+            "regression; with --strict also 2 where these cases cannot tell."
+        ),
+    )
+    compare.add_argument("candidate", type=utf8_path, metavar="CANDIDATE", help="run folder of the new model")
+    compare.add_argument("reference", type=utf8_path, metavar="REFERENCE", help="run folder of the model in use")
+    compare.add_argument(
+        "-o", "--output", type=utf8_path, metavar="OUT", help="folder to write to (default: CANDIDATE/update)"
+    )
+    compare.add_argument(
+        "--limits", type=utf8_path, metavar="FILE", help="TOML file with a table [margins] (default: docs/gate.md's)"
+    )
+    compare.add_argument("--fail", action="store_true", help="exit with 1 on a regression")
+    compare.add_argument("--strict", action="store_true", help="with --fail, exit with 2 where it is inconclusive")
+    compare.set_defaults(call=_compare, error_status=4)
     return parser
 
 
@@ -103,6 +125,20 @@ def _run(options: argparse.Namespace) -> None:
         print(f"  {number}. {words}")
     for note in report.notes:
         print(f"note: {note}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    candidate, reference = RunFolder(options.candidate), RunFolder(options.reference)
+    with Console(stderr=True).status("comparing"):
+        update = compare_runs(candidate, reference, load_margins(options.limits))
+        html, _, _ = update.write(options.output or candidate.path / "update")
+    print(f"comparison: {html}")
+    print(update.headline)
+    for reason in update.decision.reasons:
+        print(f"  {reason}")
+    statuses = {"pass": 0, "regression": 1, "inconclusive": 2 if options.strict else 0}
+    if options.fail and statuses[update.decision.outcome]:
+        raise SystemExit(statuses[update.decision.outcome])
 
 
 def _replicate(options: argparse.Namespace) -> None:

@@ -170,9 +170,14 @@ def _tables(path: Path) -> list[Any]:
         raise AnalysisError(
             f"limits {path}: not valid TOML ({error}); expected [[limit]] tables; correct it there"
         ) from error
-    for key in content.keys() - {"limit"}:
-        raise AnalysisError(f"limits {path}: found {key!r}; {suggestion(key, ['limit'])}expected only [[limit]] tables")
-    tables = content.get("limit")
+    for key in content.keys() - {"limit", "margins"}:
+        raise AnalysisError(
+            f"limits {path}: found {key!r}; {suggestion(key, ['limit', 'margins'])}expected only [[limit]] tables, and "
+            "[margins] of a model update"
+        )
+    tables = content.get("limit", [] if "margins" not in content else None)
+    if tables is None:
+        return []
     if not isinstance(tables, list) or not tables:
         found = "no [[limit]] table" if tables is None or tables == [] else f"limit = {tables!r}"
         raise AnalysisError(f"limits {path}: found {found}; expected at least one; start from a copy of {STUDY_LIMITS}")

@@ -35,7 +35,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
     environment.filters |= {
         "number": formatting.number,
         "p_value": formatting.p_value,
-        "md": _markdown_text,
+        "md": markdown_text,
         "svg": _trusted_svg,
     }
     for words in (formatting.between, formatting.counted, formatting.estimate, formatting.share):
@@ -49,7 +49,7 @@ def _trusted_svg(drawing: Drawing) -> Markup:
     return Markup(drawing.svg)  # noqa: S704
 
 
-def _markdown_text(text: object) -> str:
+def markdown_text(text: object) -> str:
     """Escape what Markdown or HTML in it would act upon, and keep a table row in its line."""
     escaped = " ".join(str(text).split())
     for character in "\\`*_[]<>|#":

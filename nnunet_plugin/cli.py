@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from nnunet_plugin.paths import utf8_path
@@ -187,28 +188,37 @@ def run(argv: Sequence[str] | None = None) -> int:
 
     from nnunet_plugin.benchmark.errors import BenchmarkError
     from nnunet_plugin.benchmark.progress import variant_progress
+    from nnunet_plugin.benchmark.results import RunFolder
     from nnunet_plugin.benchmark.run import measure
     from nnunet_plugin.benchmark.settings import Options, open_benchmark
 
     console = Console(soft_wrap=True)
+    repeats = vars(arguments).pop("repeat")
+    options = Options(**vars(arguments))
+    failures: dict[str, str] = {}
     try:
-        benchmark = open_benchmark(Options(**vars(arguments)))
-        console.print(f"Run folder: {benchmark.run.path}", highlight=False)
-        try:
-            with variant_progress(benchmark.size, console) as progress:
-                measure(benchmark, benchmark.variants, progress)
-        finally:
-            table = benchmark.run.write_table()
+        benchmark = open_benchmark(options)
+        folders = [benchmark.run.path / "repeats" / f"{n:02d}" for n in range(1, repeats + 1)]
+        for folder in (None, *folders):
+            if folder is not None:
+                benchmark = replace(benchmark, run=RunFolder.create(folder, benchmark.run.settings))
+            console.print(f"Run folder: {benchmark.run.path}", highlight=False)
+            try:
+                with variant_progress(benchmark.size, console) as progress:
+                    measure(benchmark, benchmark.variants, progress)
+            finally:
+                table = benchmark.run.write_table()
+            failures |= benchmark.run.failures()
     except BenchmarkError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    failures = benchmark.run.failures()
     for case, message in failures.items():
         print(f"not measured: {case}: {message}", file=sys.stderr)
-    print(f"Wrote {table}\nNext:\n  nnUNetv2_robustness_report run {benchmark.run.path}")
+    run_folder = folders[0].parents[1] if folders else benchmark.run.path
+    print(f"Wrote {table}\nNext:\n  nnUNetv2_robustness_report run {run_folder}")
     return 1 if failures else 0
 
 
@@ -235,6 +245,8 @@ def _run_parser() -> argparse.ArgumentParser:
     step = "distance between sliding windows as a share of the window (default: %(default)s)"
     add("--step-size", type=float, default=0.5, metavar="X", help=step)
     add("--seed", type=int, default=0, help="seed of the perturbations (default: %(default)s)")
+    repeat = "measure N times more, into RUN/repeats: the noise floor of a gate that refers to RUN (10 or more)"
+    add("--repeat", type=_positive, default=0, metavar="N", help=repeat)
     threshold = "a structure where its probability reaches 0.5 (the study), or the most probable label"
     add("--threshold", default="0.5", choices=("0.5", "argmax"), help=f"{threshold} (default: %(default)s)")
     add("--threads", type=_positive, default=1, metavar="N", help="threads of torch (default: %(default)s)")

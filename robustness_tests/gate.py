@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from robustness_tests.options import benchmark_options, limits_file, limits_to_update
+from robustness_tests.options import (
+    benchmark_options,
+    is_strict,
+    limits_file,
+    limits_to_update,
+    reference_folder,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from analysis.limit_update import LimitUpdate
+    from analysis.model_update import ModelUpdate
     from analysis.verdict import CellSummary, Limits
+    from nnunet_plugin.benchmark.results import RunFolder
     from nnunet_plugin.benchmark.run import Benchmark, Progress
 
 # torch, TorchIO and nnU-Net are imported where they are used: this module is loaded by every pytest session of an
@@ -119,8 +127,9 @@ class Gate:
 
     def check(self) -> None:
         """Open everything once, so that a wrong option ends the session before it starts."""
-        limits_to_update(self._config)
+        limits_to_update(self._config), is_strict(self._config)
         _ = self.benchmark, self.limits
+        self._check_reference()
 
     def cells(self) -> list[Cell]:
         """All cells, in the order of channels, catalogue and labels."""
@@ -177,9 +186,64 @@ class Gate:
         summaries = {key: result.summary for key, result in results.items() if result}
         return update_limits(self.limits, summaries, which)
 
+    @cached_property
+    def _reference(self) -> RunFolder | None:
+        from nnunet_plugin.benchmark.errors import BenchmarkError
+        from nnunet_plugin.benchmark.results import RunFolder
+
+        folder = reference_folder(self._config)
+        try:
+            return RunFolder(folder) if folder else None
+        except BenchmarkError as error:
+            raise pytest.UsageError(f"--robustness-reference: {error}") from error
+
+    def _check_reference(self) -> None:
+        """Refuse a reference of other cases, catalogue or seed before anything is measured."""
+        from analysis.comparability import check_comparable
+        from analysis.errors import AnalysisError
+        from analysis.model_update import load_margins
+
+        if self._reference is None:
+            return
+        try:
+            load_margins(limits_file(self._config))
+            check_comparable(self.benchmark.run, self._reference)
+        except AnalysisError as error:
+            raise pytest.UsageError(f"--robustness-reference: {error}") from error
+
+    def compare(self, cells: Sequence[Cell]) -> ModelUpdate | None:
+        """Compare these cells' variants with the reference run, if there is one."""
+        if self._reference is None:
+            return None
+        from analysis.errors import AnalysisError
+        from analysis.model_update import compare_runs, load_margins
+
+        # A part of the grid is compared with the same part; the whole with all that either run has.
+        variants = {cell.variant_key for cell in cells}
+        whole = variants == {variant.key for variant in self.benchmark.variants}
+        try:
+            margins = load_margins(limits_file(self._config))
+            return compare_runs(self.benchmark.run, self._reference, margins, None if whole else variants)
+        except AnalysisError as error:
+            raise pytest.UsageError(f"--robustness-reference: {error}") from error
+
+    def is_strict(self) -> bool:
+        """Whether an inconclusive comparison fails the session."""
+        return is_strict(self._config)
+
     def failures(self) -> dict[str, str]:
         """Why cases of this cohort could not be measured, by case name."""
         return self.benchmark.run.failures()
+
+    def write_table(self) -> str:
+        """Write the table of all rows; gives why it cannot be written, in words, or nothing."""
+        from nnunet_plugin.benchmark.errors import BenchmarkError
+
+        try:
+            self.benchmark.run.write_table()
+        except BenchmarkError as error:
+            return str(error)
+        return ""
 
     def workers(self) -> int:
         """Worker processes for ``-n auto``: a GPU each, or what cores, memory and the number of cases allow."""

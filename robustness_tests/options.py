@@ -48,6 +48,8 @@ _OPTIONS = (
     _Option("run", "run folder (default: robustness_runs/MODEL-COHORT-CATALOGUE)", is_path=True),
     _Option("catalogue", "paper (default), calibrated, or a TOML file"),
     _Option("limits", "limits as a TOML file (default: the study's)", is_path=True),
+    _Option("reference", "run folder of the model in use: judge this model as an update of it", is_path=True),
+    _Option("strict", "exit with 2 where the comparison with the reference is inconclusive", is_flag=True),
     _Option("update-limits", "failed, new or all: write new limits of these cells into the limits file"),
     _Option("folds", "folds to use, e.g. 0,1,2 (default: every trained one)"),
     _Option("device", "cpu, cuda, cuda:1 or mps (default: cuda where there is one)"),
@@ -59,7 +61,7 @@ _OPTIONS = (
 )
 
 
-_OF_THE_GATE = {"limits", "update-limits"}
+_OF_THE_GATE = {"limits", "update-limits", "reference", "strict"}
 """Options that the benchmark knows nothing of."""
 
 
@@ -84,6 +86,27 @@ def limits_file(config: pytest.Config) -> Path | None:
     """The limits file that was asked for, if any."""
     value = _value(config, "limits")
     return Path(value) if value else None
+
+
+def reference_folder(config: pytest.Config) -> Path | None:
+    """The run of the model in use, if this one is judged as an update of it."""
+    value = _value(config, "reference")
+    return Path(value) if value else None
+
+
+def is_strict(config: pytest.Config) -> bool:
+    """Whether an inconclusive comparison fails the session.
+
+    Raises
+    ------
+    pytest.UsageError
+        Where the value is neither true nor false, or there is no reference to compare with.
+    """
+    value = _value(config, "strict")
+    strict = bool(value is not None and _parse(next(o for o in _OPTIONS if o.name == "strict"), value))
+    if strict and reference_folder(config) is None:
+        raise pytest.UsageError("--robustness-strict is about the comparison with --robustness-reference; name one")
+    return strict
 
 
 def limits_to_update(config: pytest.Config) -> Which | None:

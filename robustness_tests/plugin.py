@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _GATE = pytest.StashKey[Gate]()
 _FOLDER = Path(__file__).parent
 
+INCONCLUSIVE = 2
+"""Exit status of ``--robustness-strict`` where the comparison cannot tell; pytest's own for an interrupted session."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Register the options."""
@@ -72,6 +75,7 @@ class _Watcher:
         self._summary = Summary(gate)
         self._progress = ProgressLines(gate)
         self._cells: list[Cell] = []
+        self._problem = ""
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         """Where the gate is asked for by name, end the session before workers start if an option is wrong."""
@@ -112,10 +116,25 @@ class _Watcher:
         self._progress.stop()
         if not self._summary.is_wanted:
             return
-        self._gate.benchmark.run.write_table()
-        if self._gate.failures() and session.exitstatus == pytest.ExitCode.OK:
+        self._problem = self._gate.write_table()
+        if (self._problem or self._gate.failures()) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._compare(session)
         self._update_limits(session)
+        self._summary.write_for_ci()
+
+    def _compare(self, session: pytest.Session) -> None:
+        update = self._gate.compare(self._cells)
+        if update is None:
+            return
+        update.write(self._gate.benchmark.run.path / "update")
+        self._summary.update = update
+        if session.exitstatus != pytest.ExitCode.OK:
+            return
+        if update.decision.outcome == "regression":
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        elif update.decision.outcome == "inconclusive" and self._gate.is_strict():
+            session.exitstatus = INCONCLUSIVE
 
     def _update_limits(self, session: pytest.Session) -> None:
         update = self._gate.update_limits(self._cells)
@@ -132,6 +151,8 @@ class _Watcher:
         """Print the medians, worst first, and the verdict."""
         if self._summary.is_wanted:
             self._summary.write(terminalreporter)
+        if self._problem:
+            terminalreporter.write_line(f"NOT WRITTEN {self._problem}", red=True)
 
 
 def _asks_for_gate(config: pytest.Config) -> bool:

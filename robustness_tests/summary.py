@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pytest
 
+    from analysis.model_update import ModelUpdate
     from robustness_tests.gate import Gate
 
 
@@ -31,6 +34,7 @@ class Summary:
         self._gate = gate
         self.is_wanted = False
         self.limit_changes: tuple[str, Sequence[str]] | None = None
+        self.update: ModelUpdate | None = None
         self._outcomes: dict[str, str] = {}
         self._properties: dict[str, dict[str, Any]] = {}
 
@@ -54,7 +58,42 @@ class Summary:
             reporter.write_line(f"NOT MEASURED {case}: {message}", red=True)
         reporter.write_line(self._verdict(), **self._colour())
         reporter.write_line(f"rows: {self._gate.benchmark.run.path}")
+        self._write_update(reporter)
         self._write_limit_changes(reporter)
+
+    def _write_update(self, reporter: pytest.TerminalReporter) -> None:
+        if self.update is None:
+            return
+        reporter.section(f"robustness: update of {self.update.reference}")
+        outcome = self.update.decision.outcome
+        colour = {"pass": "green", "regression": "red", "inconclusive": "yellow"}[outcome]
+        reporter.write_line(self.update.headline, **{colour: True})
+        for reason in self.update.decision.reasons:
+            reporter.write_line(f"  {reason}")
+        for cell in self.update.decision.improved_cells:
+            reporter.write_line(f"  better: {cell} (mean loss {cell.mean:.3f}, n = {cell.n})")
+        reporter.write_line(f"comparison: {self._gate.benchmark.run.path / 'update' / 'update.html'}")
+
+    def write_for_ci(self) -> None:
+        """Append verdict, failed cells and exclusions to the file that ``GITHUB_STEP_SUMMARY`` names, if it does."""
+        file = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not file or not self._outcomes:
+            return
+        from analysis.pages import markdown_text as plain
+
+        lines = [f"# Robustness gate\n\n**{plain(self._verdict())}**\n"]
+        failed = [name for name, outcome in self._outcomes.items() if outcome == "failed"]
+        lines += [f"- {plain(name)}: {plain(self._figures(name))}" for name in failed]
+        lines += [f"- not measured: {plain(case)}: {plain(message)}" for case, message in self._gate.failures().items()]
+        if self.update is not None:
+            lines.append(f"\n{self.update.markdown()}")
+        with Path(file).open("a", encoding="utf-8") as summary:
+            summary.write("\n".join(lines) + "\n")
+
+    def _figures(self, name: str) -> str:
+        figures = self._properties[name]
+        median, n, missed = (figures.get(key) for key in ("median_delta_dice", "n", "newly_missed"))
+        return f"median ΔDice {median}, n = {n}, newly missed {missed}" if n is not None else "could not be judged"
 
     def _write_limit_changes(self, reporter: pytest.TerminalReporter) -> None:
         if self.limit_changes is None:
