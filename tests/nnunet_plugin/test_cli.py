@@ -31,6 +31,18 @@ def test_fills_the_run_folder_and_says_what_comes_next(arguments, tmp_path, caps
     assert f"nnUNetv2_robustness_report run {tmp_path / 'run'}" in capsys.readouterr().out
 
 
+def test_repeats_are_measured_anew_and_lie_in_the_run(arguments, tmp_path, capsys):
+    assert cli.run([*arguments, "--repeat", "2"]) == 0
+    rows = [
+        pd.read_parquet(tmp_path / "run" / place / "metrics.parquet").filter(regex="^(?!seconds_)")
+        for place in (".", "repeats/01", "repeats/02")
+    ]
+    # One thread on a CPU repeats itself to the last bit.
+    pd.testing.assert_frame_equal(rows[0], rows[1])
+    pd.testing.assert_frame_equal(rows[0], rows[2])
+    assert f"nnUNetv2_robustness_report run {tmp_path / 'run'}\n" in capsys.readouterr().out
+
+
 def test_run_folder_is_named_after_model_cohort_and_catalogue(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     at = arguments.index("-o")
