@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -169,9 +172,10 @@ def _convert_all(todo: Sequence[CaseFiles], settings: CaseSettings, folder: Path
         # No case is handed out before a process is free for it, so that an interrupt waits for one
         # case each at most.
         while True:
-            running.update(
-                pool.submit(convert_case, files, settings, folder) for files in islice(waiting, jobs - len(running))
-            )
+            with _no_interrupt():
+                running.update(
+                    pool.submit(convert_case, files, settings, folder) for files in islice(waiting, jobs - len(running))
+                )
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -184,6 +188,19 @@ def _convert_all(todo: Sequence[CaseFiles], settings: CaseSettings, folder: Path
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C from their first moment: they inherit what is ignored, while they import."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _complete(folder: Path, rows: list[Row], reused: int, settings: CohortSettings) -> Conversion:

@@ -104,9 +104,13 @@ def find_cohort(images: Path, labels: Path, modalities: Sequence[str], file_endi
     return Cohort(name, images, labels, cases, in_dataset and _is_synthetic(images.parent / "dataset.json"))
 
 
+def is_case_name(name: str) -> bool:
+    """Whether a name can be a file name in the run folder, inside it, and a string in its tables."""
+    return name not in {"", ".", ".."} and "/" not in name and name.isprintable()
+
+
 def _refuse_names(images: Path, names: Sequence[str]) -> None:
-    # A case's name becomes a file name in the run folder and a string in its tables.
-    unfit = [name for name in names if name in {".", ".."} or not name.isprintable()]
+    unfit = [name for name in names if not is_case_name(name)]
     if unfit:
         raise BenchmarkError(
             f"-i: {images} holds cases whose names cannot be stored: {', '.join(map(ascii, unfit))}; "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import SimpleITK as sitk
 from nnunet_plugin.benchmark.errors import BenchmarkError
 
 _TOLERANCE = 1e-3
+_LONGEST_MM = 5000.0
 
 
 def refuse_unfit_files(files: Mapping[str, Path]) -> None:
@@ -53,7 +53,18 @@ def _header(file: Path) -> sitk.ImageFileReader:
     if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
         found = f"{reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} values per voxel"
         raise BenchmarkError(f"{file}: found {found}; expected 3 dimensions and 1 value; write each channel to a file")
+    _refuse_unfit_geometry(file, reader)
     return reader
+
+
+def _refuse_unfit_geometry(file: Path, reader: sitk.ImageFileReader) -> None:
+    # A header in the wrong unit makes resampling fill the memory.
+    extent = np.multiply(reader.GetSize(), reader.GetSpacing())
+    if not np.isfinite([*extent, *reader.GetOrigin(), *reader.GetDirection()]).all():
+        raise BenchmarkError(f"{file}: spacing, origin or direction is not finite; repair the header")
+    if min(extent) <= 0 or max(extent) > _LONGEST_MM:
+        found = " x ".join(f"{length:g}" for length in extent)
+        raise BenchmarkError(f"{file}: found {found} mm; expected at most {_LONGEST_MM:g} mm; repair the header")
 
 
 def _difference(reference: sitk.ImageFileReader, other: sitk.ImageFileReader) -> str:
@@ -71,7 +82,7 @@ def _refuse_unfit_values(file: Path) -> None:
         return
     try:
         values = np.asanyarray(nibabel.load(file).dataobj)
-    except (EOFError, OSError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError) as error:
+    except Exception as error:  # a broken header makes nibabel and NumPy raise whatever they stumble over
         raise BenchmarkError(f"{file}: broken or cut short ({error}); copy it anew") from error
     if not np.isfinite(values).all():
         raise BenchmarkError(f"{file}: holds NaN or infinite values; expected finite ones; repair the image")

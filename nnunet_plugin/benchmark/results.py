@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,14 +14,18 @@ import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
+from nnunet_plugin.benchmark.cohort import is_case_name
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, CaseRows, VariantKey, parse_rows, variant_key
+from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, CaseRows, VariantKey, parse_rows, variant_key, writing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NOT_COMPARED = "provenance"
 """The table of ``run.toml`` that says where and when, not what: two runs that differ only there are the same run."""
+
+_WRITTEN = ("run.toml", "run.lock", "metrics.parquet", "rows", "failures", "predictions")
+"""What measuring writes into a run folder."""
 
 
 class RunFolder:
@@ -34,11 +39,12 @@ class RunFolder:
     Raises
     ------
     BenchmarkError
-        Where ``run.toml`` is missing or unreadable.
+        Where ``run.toml`` is missing or unreadable, or the folder holds a link.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        _refuse_links(self.path)
         self.settings = _read_settings(self.path / "run.toml")
 
     @classmethod
@@ -58,6 +64,7 @@ class RunFolder:
             Where the folder holds a run with other settings (the message lists each difference) or cannot be written.
         """
         path = Path(path)
+        _refuse_links(path)
         try:
             (path / "rows").mkdir(parents=True, exist_ok=True)
             with FileLock(path / "run.lock"):
@@ -102,11 +109,13 @@ class RunFolder:
         ------
         BenchmarkError
             Where the rows on disk were measured on other images or another label.
+        RunFolderError
+            Where the folder cannot be written.
         """
         lock = FileLock(self.path / "rows" / f"{case}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+        with writing(Path(lock.lock_file), "the lock"):
+            is_held = _acquired(lock)
+        if not is_held:
             yield None
             return
         try:
@@ -121,12 +130,16 @@ class RunFolder:
 
     def record_failure(self, case: str, message: str) -> None:
         """Remember that a case could not be measured, for the summary and the report."""
-        (self.path / "failures").mkdir(exist_ok=True)
-        write_atomically(self.path / "failures" / f"{case}.txt", message.encode())
+        file = self.path / "failures" / f"{case}.txt"
+        with writing(file, f"that the case failed: {message}"):
+            file.parent.mkdir(exist_ok=True)
+            write_atomically(file, message.encode())
 
     def clear_failure(self, case: str) -> None:
         """Forget an earlier failure of a case."""
-        (self.path / "failures" / f"{case}.txt").unlink(missing_ok=True)
+        file = self.path / "failures" / f"{case}.txt"
+        with writing(file, "that the case is measured"):
+            file.unlink(missing_ok=True)
 
     def failed_since(self, case: str, timestamp: float) -> bool:
         """Whether a case has failed since a time (seconds since the epoch), in whichever process."""
@@ -135,7 +148,8 @@ class RunFolder:
 
     def failures(self) -> dict[str, str]:
         """Messages of the cases that could not be measured, by case name."""
-        return {f.stem: f.read_text() for f in sorted((self.path / "failures").glob("*.txt"))}
+        files = sorted((self.path / "failures").glob("*.txt"))
+        return {file.stem: file.read_text("utf-8", errors="replace") for file in files if file.is_file()}
 
     def rows(self) -> pd.DataFrame:
         """All complete rows, sorted by case, variant and structure; columns as in ``ROW_COLUMNS``."""
@@ -156,37 +170,81 @@ class RunFolder:
     def write_table(self) -> Path:
         """Rewrite ``metrics.parquet`` from the rows, atomically; returns its path."""
         target = self.path / "metrics.parquet"
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            self.rows().to_parquet(temporary, index=False)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with writing(target, "the table"):
+            write_atomically(target, self.rows().to_parquet(index=False))
         return target
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process that had the same number
     try:
-        temporary.write_bytes(content)
+        # Exclusively: a link of that name, put there since, is not followed.
+        with temporary.open("xb") as file:
+            file.write(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _refuse_links(path: Path) -> None:
+    """Refuse links among what is written: rows appended through one would end up in another file."""
+    for name in _WRITTEN:
+        for found in chain([path / name], (path / name).rglob("*")):
+            if found.is_symlink() or (found.exists() and not found.is_file() and not found.is_dir()):
+                raise BenchmarkError(
+                    f"{found}: found a link or a device, expected plain files and folders in a run folder; "
+                    "put the file itself there, or name another run folder"
+                )
+
+
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings = tomllib.loads(path.read_text())
-        settings["cohort"]["structures"], settings["cohort"]["modalities"], settings["cohort"]["labels"]
+        settings = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise BenchmarkError(
             f"{path.parent} is no run folder: cannot read {path.name} ({error.strerror}); "
             "expected a folder made by nnUNetv2_robustness_run or pytest robustness_tests"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BenchmarkError(f"{path} is damaged ({error!r}); start a new run folder") from error
+    cohort = settings.get("cohort")
+    if not isinstance(cohort, dict):
+        raise BenchmarkError(f"{path} is damaged (it has no table cohort); start a new run folder")
+    for key, is_sound in _COHORT.items():
+        if not is_sound(cohort.get(key)):
+            raise BenchmarkError(f"{path} is damaged (cohort.{key} is {cohort.get(key)!r}); start a new run folder")
     return settings
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(label) is int for label in value.values())
+
+
+def _are_cases(value: Any) -> bool:
+    return value is None or (_are_names(value) and all(map(is_case_name, value)))
+
+
+_COHORT: dict[str, Callable[[Any], bool]] = {
+    "structures": _are_names,
+    "modalities": _are_names,
+    "labels": _are_labels,
+    "cases": _are_cases,
+}
+"""What the rows of a run cannot be read without, and the names that become file names."""
 
 
 def _refuse_if_different(path: Path, settings: Mapping[str, Any]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +48,28 @@ VariantKey = tuple[str | None, str, int]
 """(modality, perturbation, severity); the baseline is ``(None, "baseline", 0)``."""
 
 
+_CHECKSUM = b', "crc32": "'
+"""What stands before the checksum of a line: a digit that gets lost or slips in still leaves valid JSON."""
+
+_OUTCOMES = ("detected", "missed", "false_positive", "true_negative")
+_LARGEST_INTEGER = 2**53
+_ROUNDING = 1e-3
+
+
 class RunFolderError(BenchmarkError):
-    """Rows cannot be written: nothing can go on, unlike where one case fails."""
+    """The run folder cannot be written: nothing can go on, unlike where one case fails."""
+
+
+@contextmanager
+def writing(path: Path, what: str) -> Iterator[None]:
+    """Turn what the file system refuses into a :class:`RunFolderError` that names the file and the way on."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot write {what} ({error.strerror or error}); what is there is kept, and a later call with a "
+            "writable folder and free space goes on from it"
+        ) from error
 
 
 class CaseRows:
@@ -64,15 +87,16 @@ class CaseRows:
 
     def __init__(self, path: Path, case: str, hashes: Mapping[str, str], structures: Sequence[str]) -> None:
         self._path = path
-        header, rows, good_bytes = parse_rows(path, structures)
         self.repaired: str | None = None
-        size = path.stat().st_size if path.exists() else 0
-        if size > good_bytes:
-            with path.open("r+b") as file:
-                file.truncate(good_bytes)
-            self.repaired = (
-                f"{path}: dropped {size - good_bytes} unreadable or incomplete bytes; they are measured again"
-            )
+        with writing(path, "rows"):
+            header, rows, good_bytes = parse_rows(path, structures)
+            size = path.stat().st_size if path.exists() else 0
+            if size > good_bytes:
+                with path.open("r+b") as file:
+                    file.truncate(good_bytes)
+                self.repaired = (
+                    f"{path}: dropped {size - good_bytes} unreadable or incomplete bytes; they are measured again"
+                )
         if header is not None:
             _refuse_other_inputs(path, header["sha256"], hashes)
         # Written with the first rows only: a case that fails before can be mended and measured.
@@ -86,19 +110,23 @@ class CaseRows:
         ----------
         rows
             One mapping per structure with the keys of ``ROW_COLUMNS``.
+
+        Raises
+        ------
+        RunFolderError
+            Where the file cannot be written.
+        BenchmarkError
+            Where a value could not be read back as a row's, such as a Dice that is NaN.
         """
+        for row in rows:
+            if faults := _faults(row):
+                raise BenchmarkError(f"{'-'.join(map(str, variant_key(row)))}: no row: {', '.join(faults)}")
         # One write per variant: a process that is killed leaves a variant whole or a broken end, never a gap.
-        text = "".join(json.dumps(record) + "\n" for record in [*self._header, *rows])
-        try:
-            with self._path.open("ab") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise RunFolderError(
-                f"{self._path}: cannot write rows ({error.strerror}); what is there is kept, and a later call with a "
-                "writable folder and free space goes on from it"
-            ) from error
+        content = b"".join(_line(record) for record in [*self._header, *rows])
+        with writing(self._path, "rows"), self._path.open("ab") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         self._header = []
         self.done.add(variant_key(rows[0]))
 
@@ -122,33 +150,117 @@ def parse_rows(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | 
     header: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = []
     pending: list[dict[str, Any]] = []
+    seen: set[VariantKey] = set()
     good = position = 0
     if not path.exists():
         return None, [], 0
     for line in path.read_bytes().splitlines(keepends=True):
         position += len(line)
         record = _record(line)
-        if record is None:
+        if record is None or record.get("case") != path.stem:
             break
         if header is None:
-            if not isinstance(record.get("sha256"), dict):
+            if not _is_header(record):
                 break
             header, good = record, position
             continue
-        if not record.keys() >= set(ROW_COLUMNS) or (pending and variant_key(record) != variant_key(pending[0])):
+        if _faults(record) or record["structure"] != structures[len(pending)]:
+            break
+        if variant_key(record) in seen or (pending and variant_key(record) != variant_key(pending[0])):
             break
         pending.append(record)
-        if [row["structure"] for row in pending] == list(structures):
+        if len(pending) == len(structures):
             rows += pending
+            seen.add(variant_key(record))
             pending, good = [], position
     return header, rows, good
 
 
+def _line(record: Mapping[str, Any]) -> bytes:
+    body = json.dumps(record).encode().removesuffix(b"}")
+    return body + _CHECKSUM + b'%08x"}\n' % zlib.crc32(body)
+
+
 def _record(line: bytes) -> dict[str, Any] | None:
+    """What a line holds, or None where it is not what was written; rows of earlier versions have no checksum."""
     if not line.endswith(b"\n"):
         return None
+    body, found, checksum = line.rpartition(_CHECKSUM)
+    if found and checksum != b'%08x"}\n' % zlib.crc32(body):
+        return None
     try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        record = json.loads(body + b"}" if found else line)
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _is_header(record: Mapping[str, Any]) -> bool:
+    hashes = record.get("sha256")
+    are_hashes = isinstance(hashes, dict) and all(isinstance(value, str) for value in hashes.values())
+    return are_hashes and record.keys() == {"case", "sha256"}
+
+
+def _faults(row: Mapping[str, Any]) -> list[str]:
+    """The columns of a row that hold what no measurement gives, each with what it holds."""
+    if row.keys() != set(ROW_COLUMNS):
+        return [f"columns {sorted(row.keys() ^ set(ROW_COLUMNS))} missing or unknown"]
+    faults = [f"{column} is {row[column]!r}" for column, is_sound in _SOUND.items() if not is_sound(row[column])]
+    is_baseline = row["modality"] is None, row["perturbation"] == "baseline", row["severity"] == 0
+    return faults + (["half a baseline"] if any(is_baseline) != all(is_baseline) else [])
+
+
+def _is_integer(value: Any, below: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
+
+
+def _is_number(value: Any, highest: float) -> bool:
+    return (isinstance(value, float) or _is_integer(value, _LARGEST_INTEGER)) and 0 <= value <= highest
+
+
+def _is_dice(value: Any) -> bool:
+    return _is_number(value, 1.0)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_undefined(value) or _is_number(value, 1.0 + _ROUNDING)
+
+
+def _is_amount(value: Any) -> bool:
+    return _is_undefined(value) or _is_number(value, math.inf)
+
+
+def _is_undefined(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable()
+
+
+def _is_json(value: Any) -> bool:
+    if not isinstance(value, str) or not value.isascii():
+        return False
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    "case": _is_name,
+    "modality": lambda value: value is None or _is_name(value),
+    "perturbation": _is_name,
+    "severity": lambda value: _is_integer(value, 2**31),
+    "structure": _is_name,
+    **dict.fromkeys(("dice", "dice_to_baseline_prediction"), _is_dice),
+    **dict.fromkeys(("surface_dice_2mm", "sensitivity", "specificity", "accuracy"), _is_share),
+    **dict.fromkeys(("fold_agreement", "max_probability"), _is_share),
+    **dict.fromkeys(("hd95_mm", "hd_mm", "tp", "fp", "fn", "tn", "reference_mm3", "predicted_mm3"), _is_amount),
+    **dict.fromkeys(("seconds_perturb", "seconds_predict", "seconds_measure"), _is_amount),
+    "outcome": lambda value: isinstance(value, str) and value in _OUTCOMES,
+    "seed": lambda value: value is None or _is_integer(value, 2**63),
+    "parameters": _is_json,
+}
+"""What can stand in each column. Undefined is NaN, or null for what nobody measured; Dice is always defined."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.image_files import refuse_unfit_files
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
 from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Variant, apply, draw, grid, relative_change, seed_of
-from nnunet_plugin.benchmark.predictor import Array, Ensemble, Prediction, PreparedCase
+from nnunet_plugin.benchmark.predictor import Array, Ensemble, LabelMap, Prediction, PreparedCase
 from nnunet_plugin.benchmark.results import RunFolder
-from nnunet_plugin.benchmark.row_file import CaseRows, RunFolderError, VariantKey
+from nnunet_plugin.benchmark.row_file import CaseRows, RunFolderError, VariantKey, writing
 
 logger = logging.getLogger(__name__)
 
@@ -233,8 +234,21 @@ class _OnCase:
             for structure, figures in measured.items()
         ]
         if self._benchmark.save_predictions:
-            file = self._benchmark.prediction(self._case, key)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._ensemble.write_label(prediction.label_map, file, self._prepared)
+            self._keep(prediction.label_map, self._benchmark.prediction(self._case, key))
         if key not in self._rows.done:
             self._rows.append(rows)
+
+    def _keep(self, label_map: LabelMap, file: Path) -> None:
+        """Write a label map whole or not at all: a later session takes what is there for done."""
+        temporary = file.with_name(f".{os.getpid()}.{file.name}")
+        with writing(file, "the prediction"):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._ensemble.write_label(label_map, temporary, self._prepared)
+                # On a full disk ITK leaves a part of a NIfTI file and says nothing.
+                refuse_unfit_files({"prediction": temporary})
+                temporary.replace(file)
+            except (RuntimeError, BenchmarkError) as error:
+                raise OSError(str(error)) from error
+            finally:
+                temporary.unlink(missing_ok=True)

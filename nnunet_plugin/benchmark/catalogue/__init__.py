@@ -113,13 +113,13 @@ def load_catalogue(name: str) -> Catalogue:
     """
     path = Path(__file__).parent / f"{name}.toml" if name in shipped() else Path(name)
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         known = ", ".join(shipped())
         raise BenchmarkError(
             f"catalogue {name!r}: cannot read {path} ({error.strerror}); expected {known} or the path of a TOML file"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # beside TOML's own errors: numbers without end, nesting without end
         raise BenchmarkError(f"catalogue {path} is not valid TOML: {error}") from error
     perturbations = content.get("perturbations")
     if content.keys() - {"perturbations"} or not isinstance(perturbations, dict) or not perturbations:
