@@ -184,6 +184,7 @@ def _context(run: RunFolder, results: Results, limits: Limits, figures: _Figures
         "missing": findings.what_is_missing(results.completeness),
         "break_points": findings.break_points_in_words(results.break_points),
         "degradation": findings.degradation_in_words(results.degradation),
+        "repairs": run.repairs(),
         "without_descriptors": _without_descriptors(results),
         "measured_cases": results.rows["case"].nunique(),
         "family": int(results.cells["family"].max()) if len(results.cells) else 0,

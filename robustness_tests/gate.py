@@ -231,6 +231,10 @@ class Gate:
         """Whether an inconclusive comparison fails the session."""
         return is_strict(self._config)
 
+    def repairs(self) -> list[str]:
+        """What this run folder's files were found broken in, and was measured again."""
+        return self.benchmark.run.repairs()
+
     def failures(self) -> dict[str, str]:
         """Why cases of this cohort could not be measured, by case name."""
         return self.benchmark.run.failures()

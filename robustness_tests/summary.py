@@ -54,6 +54,8 @@ class Summary:
         reporter.section("robustness: median ΔDice by severity, worst first (positive = harm)")
         for line in self._table():
             reporter.write_line(line)
+        for repair in self._gate.repairs():
+            reporter.write_line(f"REPAIRED {repair}", yellow=True)
         for case, message in self._gate.failures().items():
             reporter.write_line(f"NOT MEASURED {case}: {message}", red=True)
         reporter.write_line(self._verdict(), **self._colour())

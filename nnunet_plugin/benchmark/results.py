@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NOT_COMPARED = "provenance"
 """The table of ``run.toml`` that says where and when, not what: two runs that differ only there are the same run."""
 
-_WRITTEN = ("run.toml", "run.lock", "metrics.parquet", "rows", "failures", "predictions")
+_WRITTEN = ("run.toml", "run.lock", "metrics.parquet", "repairs.log", "rows", "failures", "predictions")
 """What measuring writes into a run folder."""
 
 
@@ -134,6 +134,18 @@ class RunFolder:
         with writing(file, f"that the case failed: {message}"):
             file.parent.mkdir(exist_ok=True)
             write_atomically(file, message.encode())
+
+    def record_repair(self, message: str) -> None:
+        """Remember that something in the folder was found broken and is measured again."""
+        file = self.path / "repairs.log"
+        # One write at the end of the file: several processes may do so at once.
+        with writing(file, "what was repaired"), file.open("ab") as log:
+            log.write(f"{' '.join(message.split())}\n".encode())
+
+    def repairs(self) -> list[str]:
+        """What was found broken and measured again, oldest first."""
+        file = self.path / "repairs.log"
+        return file.read_text("utf-8", errors="replace").splitlines() if file.is_file() else []
 
     def clear_failure(self, case: str) -> None:
         """Forget an earlier failure of a case."""

@@ -128,6 +128,7 @@ def run_case(benchmark: Benchmark, case: Case, variants: Sequence[Variant], prog
             return False
         if rows.repaired:
             logger.warning(rows.repaired)
+            benchmark.run.record_repair(rows.repaired)
         done = {key for key in rows.done if not benchmark.save_predictions or benchmark.prediction(case, key).exists()}
         missing = [variant for variant in variants if variant.key not in done]
         progress(case.name, len(variants) - len(missing) + (BASELINE_KEY in done))

@@ -264,3 +264,9 @@ def test_a_report_that_cannot_be_written_is_an_error_in_words(small_run: Path) -
     (small_run / "report").write_text("a file where the folder should be")
     with pytest.raises(AnalysisError, match="cannot write the report"):
         write_report(small_run)
+
+
+def test_what_was_repaired_is_said(small_run: Path) -> None:
+    RunFolder(small_run).record_repair("rows/CHUP-002.jsonl: dropped 12\nbytes <b>")
+    page = write_report(small_run).html.read_text()
+    assert "Found broken and measured again: rows/CHUP-002.jsonl: dropped 12 bytes &lt;b&gt;" in page

@@ -55,7 +55,9 @@ def test_garbled_rows_are_measured_again(configured, pytester):
     lines = file.read_bytes().splitlines(keepends=True)
     lines[3] = lines[3].replace(b'"dice": 0.', b'"dice": 0.9')
     file.write_bytes(b"".join(lines))
-    assert pytester.runpytest_inprocess(*configured, *SELECTED).ret == pytest.ExitCode.OK
+    again = pytester.runpytest_inprocess(*configured, *SELECTED)
+    assert again.ret == pytest.ExitCode.OK
+    again.stdout.fnmatch_lines(["REPAIRED *CHUP-002.jsonl: dropped * bytes; they are measured again"])
     pd.testing.assert_frame_equal(values(pytester.path / "run"), before, check_exact=True)
 
 
