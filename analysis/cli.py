@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -18,6 +19,8 @@ from analysis.results import Sources
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.paths import utf8_path
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +39,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Turn the measured rows of a robustness run into a verdict, tables and figures.",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_replicate(commands)
+    _add_compare(commands)
+    return parser
+
+
+def _add_run(commands: Commands) -> None:
     run = commands.add_parser(
         "run",
         help="report of one run",
@@ -70,6 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         "--labels", type=utf8_path, metavar="DIR", help="where its references are now (default: as recorded)"
     )
     run.set_defaults(call=_run)
+
+
+def _add_replicate(commands: Commands) -> None:
     replicate = commands.add_parser(
         "replicate",
         help="the study's published figures, recomputed",
@@ -91,6 +104,9 @@ def _parser() -> argparse.ArgumentParser:
         help="folder to write to; made if it is not there",
     )
     replicate.set_defaults(call=_replicate)
+
+
+def _add_compare(commands: Commands) -> None:
     compare = commands.add_parser(
         "compare",
         help="may a candidate replace the model in use?",
@@ -111,7 +127,6 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--fail", action="store_true", help="exit with 1 on a regression")
     compare.add_argument("--strict", action="store_true", help="with --fail, exit with 2 where it is inconclusive")
     compare.set_defaults(call=_compare, error_status=4)
-    return parser
 
 
 def _run(options: argparse.Namespace) -> None:

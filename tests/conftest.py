@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SPACING = 4.0
 SHAPE = (28, 26, 30)  # z, y, x: no axis like another, none a multiple of the patch
@@ -170,3 +176,69 @@ def _plans(architecture: dict[str, object]) -> dict[str, object]:
         "label_manager": "LabelManager",
         "foreground_intensity_properties_per_channel": {"0": intensities, "1": intensities},
     }
+
+
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = shutil.which("chromium")
+    if executable is None:
+        pytest.skip("no chromium on the path (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as api:
+        browser = api.chromium.launch(executable_path=executable, args=BROWSER_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def looks_right(browser: Browser) -> Callable[[Path, int], None]:
+    """Open a report on a desk and on a phone: nothing to complain of, no request, every figure there with a size."""
+
+    def check(html: Path, count: int) -> None:
+        for width in (1280, 390):
+            _check_page(browser, html, width, count)
+
+    return check
+
+
+def _check_page(browser: Browser, html: Path, width: int, count: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 844})
+    complaints: list[str] = []
+    requests: list[str] = []
+    page.on("console", lambda message, to=complaints: to.append(message.text))
+    page.on("pageerror", lambda error, to=complaints: to.append(str(error)))
+    page.on("request", lambda request, to=requests: to.append(request.url))
+    page.goto(html.as_uri())
+    page.wait_for_load_state("networkidle")
+    assert complaints == []
+    assert [url for url in requests if not url.startswith("data:")] == [html.as_uri()]
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    figures = page.locator("figure svg")
+    assert figures.count() == count
+    for index in range(figures.count()):
+        box = figures.nth(index).bounding_box()
+        assert box is not None
+        assert box["width"] > 300
+        assert box["height"] > 100
+        assert box["x"] >= 0
+    fits = page.locator("figure:not(.wide-figure)").evaluate_all(
+        "all => all.every(f => f.getBoundingClientRect().right <= window.innerWidth)"
+    )
+    assert fits
+    broken = page.locator("svg image").evaluate_all(
+        "all => Promise.all(all.map(i => { const image = new Image(); image.src = i.href.baseVal; "
+        "return image.decode().then(() => 0, () => 1); })).then(found => found.reduce((a, b) => a + b, 0))"
+    )
+    assert broken == 0
+    page.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def run_demo(source: Path, output: Path, *more: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.slow
-def test_source_to_report_and_a_second_call_that_reuses_everything(tmp_path):
+def test_source_to_report_and_a_second_call_that_reuses_everything(tmp_path, request):
     convert = str(Path(sys.executable).parent / "nnUNetv2_robustness_convert")
     source, output = tmp_path / "cohort", tmp_path / "demo"
     subprocess.run([convert, "phantom", "-o", str(source), "--cases", "5", "--spacing", "8"], check=True)
@@ -37,6 +38,9 @@ def test_source_to_report_and_a_second_call_that_reuses_everything(tmp_path):
     assert any(name.startswith("worst_") for name in figures) or "no case lost Dice" in first.stdout
     assert '<th scope="row">HPV status (0=-, 1=+)</th>' in report
     assert "no lesion descriptors" not in first.stdout
+    if shutil.which("chromium"):  # the rest is worth testing without a browser too
+        looks_right = request.getfixturevalue("looks_right")
+        looks_right(output / "run" / "report" / "report.html", sum(name.endswith(".svg") for name in figures))
     model = next((output / "nnUNet_results").rglob("plans.json")).parent
     assert len(list(model.glob("fold_*/checkpoint_final.pth"))) == 2
     block = json.loads((model / "plans.json").read_text())["configurations"]["3d_fullres"]["dynunet_training"]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from analysis.replication.page import VERDICTS, Replication, write_replication
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 SCRIPT = "<script>alert(1)</script>"
-BROWSER_ARGUMENTS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync"),
-]
 
 
 class _Tags(HTMLParser):
@@ -68,31 +67,24 @@ def test_figures_say_how_many_cases(page: str) -> None:
     assert all("n = " in caption for caption in captions)
 
 
-def test_on_a_desk_on_a_phone_and_on_paper(small_replication: Replication, tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = shutil.which("chromium")
-    if executable is None:
-        pytest.skip("no chromium on the path (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as api:
-        browser = api.chromium.launch(executable_path=executable, args=BROWSER_ARGUMENTS)
-        for width in (1280, 390):
-            page = browser.new_page(viewport={"width": width, "height": 844})
-            complaints: list[str] = []
-            requests: list[str] = []
-            page.on("console", lambda message, to=complaints: to.append(message.text))
-            page.on("pageerror", lambda error, to=complaints: to.append(str(error)))
-            page.on("request", lambda request, to=requests: to.append(request.url))
-            page.goto(small_replication.html.as_uri())
-            page.wait_for_load_state("networkidle")
-            assert complaints == []
-            assert [url for url in requests if not url.startswith("data:")] == [small_replication.html.as_uri()]
-            assert page.evaluate("document.documentElement.scrollWidth") == width
-            assert page.locator(".badge").count() >= 36
-            details = page.locator('[id="missed.GTVn"] details')
-            assert not details.locator("dl").is_visible()
-            details.locator("summary").click()
-            assert details.locator("dl").is_visible()
-        page.emulate_media(media="print")
-        # On paper nothing can be opened: everything is.
-        assert page.locator('[id="dice.GTVp.mean"] dl').bounding_box()["height"] > 10
-        browser.close()
+def test_on_a_desk_on_a_phone_and_on_paper(small_replication: Replication, browser: Browser) -> None:
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        complaints: list[str] = []
+        requests: list[str] = []
+        page.on("console", lambda message, to=complaints: to.append(message.text))
+        page.on("pageerror", lambda error, to=complaints: to.append(str(error)))
+        page.on("request", lambda request, to=requests: to.append(request.url))
+        page.goto(small_replication.html.as_uri())
+        page.wait_for_load_state("networkidle")
+        assert complaints == []
+        assert [url for url in requests if not url.startswith("data:")] == [small_replication.html.as_uri()]
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.locator(".badge").count() >= 36
+        details = page.locator('[id="missed.GTVn"] details')
+        assert not details.locator("dl").is_visible()
+        details.locator("summary").click()
+        assert details.locator("dl").is_visible()
+    page.emulate_media(media="print")
+    # On paper nothing can be opened: everything is.
+    assert page.locator('[id="dice.GTVp.mean"] dl').bounding_box()["height"] > 10
