@@ -120,6 +120,7 @@ class Gate:
                 self.benchmark.ensemble.modalities,
                 self.benchmark.catalogue.perturbations,
                 tuple(self.benchmark.ensemble.structures),
+                sorted({entry.severity for entry in self.benchmark.catalogue.entries}),
             )
         except AnalysisError as error:
             raise pytest.UsageError(str(error)) from error

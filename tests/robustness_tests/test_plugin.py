@@ -140,10 +140,12 @@ def test_unconfigured_says_in_two_lines_how_to_configure(pytester, monkeypatch):
         ("--robustness-step-size=7", "*step size: found 7*"),
         ("--robustness-limits=misspelt.toml", "*spyke*did you mean 'spike'*"),
         ("--robustness-limits=nosuch.toml", "*nosuch.toml*"),
+        ("--robustness-limits=severe.toml", "*severity = 4 names nothing*expected one of 1, 2, 3*"),
     ],
 )
 def test_wrong_option_is_a_usage_error(configured, pytester, argument, message):
     pytester.makefile(".toml", misspelt='[[limit]]\nperturbation = "spyke"\nmedian_delta_dice = 0.1\n')
+    pytester.makefile(".toml", severe="[[limit]]\nseverity = 4\nmedian_delta_dice = 0.1\n")
     result = pytester.runpytest_inprocess(*configured, argument)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
