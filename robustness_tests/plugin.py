@@ -119,9 +119,19 @@ class _Watcher:
         self._problem = self._gate.write_table()
         if (self._problem or self._gate.failures()) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self._compare(session)
-        self._update_limits(session)
-        self._summary.write_for_ci()
+        self._write_findings(session)
+
+    def _write_findings(self, session: pytest.Session) -> None:
+        from analysis.errors import AnalysisError
+
+        try:
+            self._compare(session)
+            self._update_limits(session)
+            self._summary.write_for_ci()
+        except (AnalysisError, OSError) as error:
+            # A verdict that nobody gets to read must not pass.
+            self._problem = self._problem or str(error)
+            session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
     def _compare(self, session: pytest.Session) -> None:
         update = self._gate.compare(self._cells)

@@ -98,3 +98,20 @@ def test_a_ci_job_gets_the_comparison(project, pytester, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
     pytester.runpytest_inprocess(*project)
     assert "# Model update: inconclusive" in summary.read_text()
+
+
+def test_a_summary_that_cannot_be_written_fails_with_a_message(project, pytester, monkeypatch):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path))
+    result = pytester.runpytest_inprocess(*project)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["NOT WRITTEN *Is a directory*"])
+
+
+def test_a_reference_of_other_images_is_noticed_once_they_are_measured(project, pytester, toy):
+    images = shutil.copytree(toy.images, pytester.path / toy.images.parent.name / "imagesTs")
+    shutil.copy(images / "CHUM-001_0000.nii.gz", images / "CHUP-002_0000.nii.gz")
+    dataset = toy.images.parent / "dataset.json"
+    shutil.copy(dataset, images.parent / dataset.name)
+    result = pytester.runpytest_inprocess(*project, f"--robustness-images={images}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*images or labels of CHUP-002 have other hashes*"])
