@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 
@@ -33,7 +34,9 @@ def test_strict_makes_inconclusive_an_exit_status_of_its_own(project, pytester):
 
 @pytest.mark.parametrize(("outcome", "status"), [("regression", 1), ("pass", 0)])
 def test_the_outcome_is_the_exit_status(project, pytester, monkeypatch, outcome, status):
-    monkeypatch.setattr("analysis.comparison.decision.outcome_of", lambda *_judgement, **_complete: outcome)
+    # By module, not by name: a name is looked up on packages that earlier sessions imported and pytester forgot.
+    decision = importlib.import_module("analysis.comparison.decision")
+    monkeypatch.setattr(decision, "outcome_of", lambda *_judgement, **_complete: outcome)
     result = pytester.runpytest_inprocess(*project, "--robustness-strict")
     assert result.ret == status
     result.stdout.fnmatch_lines([f"{outcome.upper()}: *"])
