@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,3 +243,25 @@ def _check_page(browser: Browser, html: Path, width: int, count: int) -> None:
     )
     assert broken == 0
     page.close()
+
+
+@pytest.fixture
+def mount_at() -> Iterator[Callable[[Path, str], None]]:
+    """Mount a small file system at a folder with the options of ``mount``, or mount it again with others."""
+    mounted: set[Path] = set()
+
+    def mount(folder: Path, options: str) -> None:
+        folder.mkdir(exist_ok=True)
+        again = "remount," if os.path.ismount(folder) else ""
+        command = ["mount", "-t", "tmpfs", "-o", again + options, "none", str(folder)]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("there is no mount command here")
+        if result.returncode:
+            pytest.skip(f"no file system can be mounted here: {result.stderr.strip()}")
+        mounted.add(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -84,24 +83,9 @@ def link_away(file: Path) -> None:
 
 
 @pytest.fixture
-def small_disk(pytester):
-    """Mounts a file system at the run folder with the options of ``mount``, or mounts it again with others."""
-    folder = pytester.path / "run"
-    folder.mkdir()
-
-    def mount(options: str) -> None:
-        again = "remount," if os.path.ismount(folder) else ""
-        command = ["mount", "-t", "tmpfs", "-o", again + options, "none", str(folder)]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("there is no mount command here")
-        if result.returncode:
-            pytest.skip(f"no file system can be mounted here: {result.stderr.strip()}")
-
-    yield mount
-    if os.path.ismount(folder):
-        subprocess.run(["umount", str(folder)], check=True)
+def small_disk(mount_at, pytester):
+    """Mounts a small file system at the run folder."""
+    return partial(mount_at, pytester.path / "run")
 
 
 def test_read_only_run_folder_is_a_usage_error(configured, pytester, small_disk):

@@ -6,7 +6,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,24 +32,9 @@ def kill_group(pid: int) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """Mounts a file system at the run folder with the options of ``mount``, or mounts it again with others."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-
-    def mount(options: str) -> None:
-        again = "remount," if os.path.ismount(folder) else ""
-        command = ["mount", "-t", "tmpfs", "-o", again + options, "none", str(folder)]
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("there is no mount command here")
-        if result.returncode:
-            pytest.skip(f"no file system can be mounted here: {result.stderr.strip()}")
-
-    yield mount
-    if os.path.ismount(folder):
-        subprocess.run(["umount", str(folder)], check=True)
+def small_disk(mount_at, tmp_path):
+    """Mounts a small file system at the run folder."""
+    return partial(mount_at, tmp_path / "run")
 
 
 def test_eight_processes_compute_each_case_once(stress, undisturbed):
