@@ -18,7 +18,7 @@ from analysis.case_images import CaseFiles, read_images
 from analysis.errors import AnalysisError
 from nnunet_plugin.benchmark.metrics import dice_per_structure
 from nnunet_plugin.benchmark.model_folder import find_folds, model_hashes
-from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Realised, Variant, apply
+from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Perturber, Realised, Variant
 from nnunet_plugin.benchmark.predictor import Array, Ensemble, LabelMap
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.row_file import VariantKey, parse_rows, variant_key
@@ -150,9 +150,8 @@ class CaseReplay:
             Where the variant was not measured, or the prediction is not the one that was.
         """
         rows = self._rows_of(variant.key)
-        perturbed = apply(
-            _realised(next(iter(rows.values()))), self._channel(variant.modality), self._ensemble.spacing_xyz
-        )
+        perturber = Perturber(self._channel(variant.modality), self._ensemble.spacing_xyz)
+        perturbed = perturber.apply(_realised(next(iter(rows.values()))))
         channel = self._ensemble.modalities.index(variant.modality)
         array = self._ensemble.with_channel_xyz(self._prepared.array, channel, perturbed)
         seen = self._ensemble.in_original_geometry(perturbed, self._prepared)

@@ -45,6 +45,11 @@ class PreparedCase:
     array: Array
     properties: dict[str, Any]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis before nnU-Net resampled the case, in the axis order of the plans."""
+        return tuple(self.properties["shape_after_cropping_and_before_resampling"])
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -63,6 +68,22 @@ class Prediction:
     label_map: LabelMap
     fold_agreement: dict[str, float]
     max_probability: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the folds say of one volume, on the network's grid and device.
+
+    Attributes
+    ----------
+    log_probabilities
+        (labels, *axes), logarithm of the mean softmax.
+    fold_maps
+        Each fold's own label map, (*axes), uint8.
+    """
+
+    log_probabilities: torch.Tensor
+    fold_maps: tuple[torch.Tensor, ...]
 
 
 class Ensemble:
@@ -234,20 +255,25 @@ class Ensemble:
         ndarray
             (z, y, x), still normalised; NaN where nnU-Net cropped the images.
         """
-        properties = case.properties
-        resized = self._configuration.resampling_fn_probabilities(
-            volume.transpose(2, 1, 0).transpose(self._plans.transpose_forward)[None],
-            properties["shape_after_cropping_and_before_resampling"],
-            self._configuration.spacing,
-            [properties["spacing"][axis] for axis in self._plans.transpose_forward],
-        )
-        whole = np.full(properties["shape_before_cropping"], np.nan, np.float32)
-        whole[tuple(slice(*bounds) for bounds in properties["bbox_used_for_cropping"])] = np.asarray(resized[0])
-        return whole.transpose(self._plans.transpose_backward)
+        channel = volume.transpose(2, 1, 0).transpose(self._plans.transpose_forward)[None]
+        return self._uncropped(np.asarray(self._resampled(channel, case)[0]), case, fill=np.nan)
 
-    @torch.inference_mode()
     def predict(self, case: PreparedCase, array: Array) -> Prediction:
         """Predict a volume, which is the case's own array or a perturbed copy of it.
+
+        The same as :meth:`forward` and then :meth:`finish`, which can overlap with the next volume's.
+        """
+        prediction: Prediction = self.finish(case, self.forward(array))
+        return prediction
+
+    @torch.inference_mode()
+    def forward(self, array: Array) -> Scores:
+        """Run all folds over a volume.
+
+        Parameters
+        ----------
+        array
+            As that of a :class:`PreparedCase`.
 
         Raises
         ------
@@ -256,7 +282,7 @@ class Ensemble:
         """
         image = torch.from_numpy(array).to(self.device)
         total: torch.Tensor | None = None
-        maps: list[LabelMap] = []
+        maps: list[torch.Tensor] = []
         for parameters in self._parameters:
             # With nnUNet_compile set, nnU-Net hands out a compiled network, whose weights sit one level deeper.
             getattr(self._network, "_orig_mod", self._network).load_state_dict(parameters)
@@ -268,14 +294,23 @@ class Ensemble:
                 num_classes=self._labels.num_segmentation_heads,
             )
             log_softmax = torch.log_softmax(logits, dim=0)
-            maps.append(self._label_map(log_softmax.exp()))
+            maps.append(self._labelled(log_softmax, math.log(0.5)))
             total = self._added(total, log_softmax if self._average == "softmax" else logits)
         assert total is not None
         if not bool(torch.isfinite(total).all()):
             raise BenchmarkError("the network's output holds NaN or infinite values; nothing was measured from it")
         folds = len(self._parameters)
-        mean = total - math.log(folds) if self._average == "softmax" else torch.log_softmax(total / folds, dim=0)
-        return Prediction(self._original_geometry(mean, case), self._agreement(maps), self._highest(mean.exp()))
+        mean = total.sub_(math.log(folds)) if self._average == "softmax" else torch.log_softmax(total / folds, dim=0)
+        return Scores(mean, tuple(maps))
+
+    @torch.inference_mode()
+    def finish(self, case: PreparedCase, scores: Scores) -> Prediction:
+        """Turn scores into a label map on the grid of the case's images; may run beside :meth:`forward`."""
+        return Prediction(
+            self._original_geometry(scores.log_probabilities, case),
+            self._agreement(scores.fold_maps),
+            self._highest(scores.log_probabilities),
+        )
 
     def _added(self, total: torch.Tensor | None, term: torch.Tensor) -> torch.Tensor:
         """Add a fold to the sum: as probabilities in the log domain, where none underflows to 0, or as logits."""
@@ -283,37 +318,46 @@ class Ensemble:
             return term
         return torch.logaddexp(total, term) if self._average == "softmax" else total.add_(term)
 
-    def _label_map(self, probabilities: torch.Tensor) -> LabelMap:
-        highest, label = probabilities.max(dim=0)
+    def _labelled(self, scores: torch.Tensor, half: float) -> torch.Tensor:
+        """Label map by the model's rule; ``half`` is a probability of one half on the scale of the scores."""
+        highest, label = scores.max(dim=0)
         if self.label_rule == "0.5":
-            label = torch.where(highest >= 0.5, label, 0)
-        labels: LabelMap = label.to(torch.uint8).cpu().numpy()
-        return labels
+            label = torch.where(highest >= half, label, 0)
+        return label.to(torch.uint8)
 
     def _original_geometry(self, log_probabilities: torch.Tensor, case: PreparedCase) -> LabelMap:
-        from nnunetv2.inference.export_prediction import (
-            convert_predicted_logits_to_segmentation_with_correct_shape,
-        )
+        """What nnU-Net's ``convert_predicted_logits_to_segmentation_with_correct_shape`` does, by this model's rule."""
+        resampled = log_probabilities
+        if tuple(log_probabilities.shape[1:]) != tuple(case.shape):
+            resampled = torch.log_softmax(torch.as_tensor(self._resampled(log_probabilities.cpu(), case)), dim=0)
+        return self._uncropped(self._labelled(resampled, math.log(0.5)).cpu().numpy(), case, fill=0)
 
-        _, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
-            log_probabilities.cpu(),
-            self._plans,
-            self._configuration,
-            self._labels,
-            case.properties,
-            return_probabilities=True,
-            num_threads_torch=torch.get_num_threads(),
+    def _resampled(self, channels: torch.Tensor | Array, case: PreparedCase) -> torch.Tensor | Array:
+        """Bring (channels, *axes) from the network's grid to the cropped images'."""
+        spacing = [case.properties["spacing"][axis] for axis in self._plans.transpose_forward]
+        resampled: torch.Tensor | Array = self._configuration.resampling_fn_probabilities(
+            channels, case.shape, self._configuration.spacing, spacing
         )
-        return self._label_map(torch.from_numpy(probabilities))
+        return resampled
 
-    def _agreement(self, maps: Sequence[LabelMap]) -> dict[str, float]:
-        pairs = [dice_per_structure(a, b, self.structures) for a, b in itertools.combinations(maps, 2)]
+    def _uncropped(self, volume: npt.NDArray[Any], case: PreparedCase, *, fill: float) -> npt.NDArray[Any]:
+        """Put (*axes) on the grid of the cropped images back into the whole, (z, y, x)."""
+        whole = np.full(case.properties["shape_before_cropping"], fill, volume.dtype)
+        whole[tuple(slice(*bounds) for bounds in case.properties["bbox_used_for_cropping"])] = volume
+        return whole.transpose(self._plans.transpose_backward)
+
+    def _agreement(self, maps: Sequence[torch.Tensor]) -> dict[str, float]:
+        # What every fold calls background counts in no Dice of a structure, and is nearly everything.
+        stacked = torch.stack(list(maps)).flatten(1)
+        anywhere = torch.nonzero(stacked.amax(dim=0)).flatten()
+        labels = stacked[:, anywhere].cpu().numpy()
+        pairs = [dice_per_structure(a, b, self.structures) for a, b in itertools.combinations(labels, 2)]
         return {
             name: float(np.mean([pair[name] for pair in pairs])) if pairs else float("nan") for name in self.structures
         }
 
-    def _highest(self, probabilities: torch.Tensor) -> dict[str, float]:
-        highest = probabilities.flatten(1).amax(dim=1).tolist()
+    def _highest(self, log_probabilities: torch.Tensor) -> dict[str, float]:
+        highest = log_probabilities.flatten(1).amax(dim=1).exp().tolist()
         return {name: highest[label] for name, label in self.structures.items()}
 
     def read_label(self, file: Path) -> LabelMap:

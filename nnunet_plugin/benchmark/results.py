@@ -112,7 +112,7 @@ class RunFolder:
         RunFolderError
             Where the folder cannot be written.
         """
-        lock = FileLock(self.path / "rows" / f"{case}.lock")
+        lock = FileLock(self.path / "rows" / f"{case}.lock", thread_local=False)
         with writing(Path(lock.lock_file), "the lock"):
             is_held = _acquired(lock)
         if not is_held:

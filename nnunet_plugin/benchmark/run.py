@@ -6,27 +6,28 @@ appends the rows as they are measured; any number of processes can work on one r
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_plugin.benchmark.catalogue import Catalogue
 from nnunet_plugin.benchmark.cohort import Case, Cohort
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.image_files import refuse_unfit_files
-from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
-from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Variant, apply, draw, grid, relative_change, seed_of
-from nnunet_plugin.benchmark.predictor import Array, Ensemble, LabelMap, Prediction, PreparedCase
+from nnunet_plugin.benchmark.measurement import CaseMeasurement, Volume
+from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Variant, grid
+from nnunet_plugin.benchmark.pipeline import overlapped
+from nnunet_plugin.benchmark.predictor import Ensemble, Scores
 from nnunet_plugin.benchmark.results import RunFolder
-from nnunet_plugin.benchmark.row_file import CaseRows, RunFolderError, VariantKey, writing
+from nnunet_plugin.benchmark.row_file import RunFolderError, VariantKey
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+# The end of a case and the start of the next are steps too: the next case is read two variants before its turn.
+_STEPS_AHEAD = 4
 
 Progress = Callable[[str, int], None]
 """Called with a case's name and the number of its variants that have just become available."""
@@ -93,163 +94,202 @@ def measure(benchmark: Benchmark, variants: Sequence[Variant], progress: Progres
         Where rows cannot be written.
     """
     started = time.time()
-    pending = list(benchmark.cohort.cases)
+    pending: Sequence[Case] = benchmark.cohort.cases
     while pending:
-        held = [case for case in pending if not _attempt(benchmark, case, variants, progress, started)]
+        held = attempt(benchmark, pending, variants, progress, started)
         if len(held) == len(pending):
             time.sleep(_POLL_SECONDS)
         pending = held
 
 
-def _attempt(benchmark: Benchmark, case: Case, variants: Sequence[Variant], progress: Progress, started: float) -> bool:
-    """Work on a case; False where another process holds it."""
-    if benchmark.run.failed_since(case.name, started):
-        progress(case.name, len(variants) + 1)
-        return True
+def attempt(
+    benchmark: Benchmark, cases: Sequence[Case], variants: Sequence[Variant], progress: Progress, started: float
+) -> list[Case]:
+    """Work on each of these cases once, but on none that has failed since ``started`` (seconds since the epoch).
+
+    While the network predicts one variant, the next ones are prepared and the last one is measured, also from one
+    case to the next.
+
+    Returns
+    -------
+    list of Case
+        Those that another process holds.
+    """
+    work = _Pass(benchmark, variants, started)
     try:
-        done = run_case(benchmark, case, variants, progress)
-    except RunFolderError:
-        raise
-    except Exception as error:
-        # One bad case must not end a cohort: whatever went wrong is recorded under its name.
-        logger.debug("case %s failed", case.name, exc_info=True)
-        benchmark.run.record_failure(case.name, _in_words(error))
-        return True
-    if done:
-        benchmark.run.clear_failure(case.name)
-    return done
+        with closing(overlapped(work.steps(cases), _computed, _finished, ahead=_STEPS_AHEAD)) as results:
+            for case, count in results:
+                if count:
+                    progress(case, count)
+    finally:
+        work.release_all()
+    return work.held
 
 
-def run_case(benchmark: Benchmark, case: Case, variants: Sequence[Variant], progress: Progress) -> bool:
-    """Measure the wanted variants of one case; False where another process holds it."""
-    ensemble = benchmark.ensemble
-    with benchmark.run.claim(case.name, lambda: case.hashes(ensemble.modalities)) as rows:
+class _Step:
+    """One thing to do for a case, on its way through the pipeline; most do nothing in most stages."""
+
+    def compute(self) -> None:
+        """What the network does."""
+
+    def finish(self) -> tuple[str, int]:
+        """What comes after; gives the case's name and the number of its variants that have become available."""
+        raise NotImplementedError
+
+
+def _computed(step: _Step) -> _Step:
+    step.compute()
+    return step
+
+
+def _finished(step: _Step) -> tuple[str, int]:
+    return step.finish()
+
+
+class _Pass:
+    """Cases one after the other, as steps; holds those that are under way."""
+
+    def __init__(self, benchmark: Benchmark, variants: Sequence[Variant], started: float) -> None:
+        self._benchmark = benchmark
+        self._variants = variants
+        self._started = started
+        self._claims: dict[str, ExitStack] = {}
+        self.held: list[Case] = []
+
+    def steps(self, cases: Sequence[Case]) -> Iterator[_Step]:
+        for case in cases:
+            if self._benchmark.run.failed_since(case.name, self._started):
+                yield _Found(case.name, len(self._variants) + 1)
+                continue
+            work = _Case(self, case)
+            try:
+                yield from self._of_case(work)
+            except RunFolderError:
+                raise
+            except Exception as error:
+                # One bad case must not end a cohort: whatever went wrong is recorded under its name.
+                work.fail(error)
+                yield _End(work)
+
+    def _of_case(self, work: _Case) -> Iterator[_Step]:
+        benchmark, case = self._benchmark, work.case
+        claim = self._claims.setdefault(case.name, ExitStack())
+        rows = claim.enter_context(benchmark.run.claim(case.name, lambda: case.hashes(benchmark.ensemble.modalities)))
         if rows is None:
-            return False
+            self._claims.pop(case.name).close()
+            self.held.append(case)
+            return
         if rows.repaired:
             logger.warning(rows.repaired)
             benchmark.run.record_repair(rows.repaired)
         done = {key for key in rows.done if not benchmark.save_predictions or benchmark.prediction(case, key).exists()}
-        missing = [variant for variant in variants if variant.key not in done]
-        progress(case.name, len(variants) - len(missing) + (BASELINE_KEY in done))
-        if not missing and BASELINE_KEY in done:
-            return True
-        on_case = _OnCase(benchmark, case, rows)
-        if BASELINE_KEY not in done:
-            on_case.measure_baseline()
-            progress(case.name, 1)
-        failures = [message for variant in missing if (message := on_case.try_variant(variant, progress))]
-    if failures:
-        raise BenchmarkError("; ".join(failures))
-    return True
+        missing = [variant for variant in self._variants if variant.key not in done]
+        yield _Found(case.name, len(self._variants) - len(missing) + (BASELINE_KEY in done))
+        if missing or BASELINE_KEY not in done:
+            yield from _measurements(work, CaseMeasurement(benchmark, case, rows), missing, done)
+        yield _End(work)
+
+    def conclude(self, work: _Case) -> None:
+        """Record how a case ended, and let go of it."""
+        if work.failures:
+            self._benchmark.run.record_failure(work.case.name, "; ".join(work.failures))
+        else:
+            self._benchmark.run.clear_failure(work.case.name)
+        self._claims.pop(work.case.name).close()
+
+    def release_all(self) -> None:
+        for claim in self._claims.values():
+            claim.close()
+
+
+@dataclass
+class _Case:
+    """A case and what went wrong with it."""
+
+    of: _Pass
+    case: Case
+    failures: list[str] = field(default_factory=list)
+    is_lost: bool = False
+
+    def fail(self, error: Exception, variant: Variant | None = None) -> None:
+        """Note what went wrong with one variant, or with all that is left of the case."""
+        if isinstance(error, RunFolderError):
+            raise error
+        logger.debug("%s of case %s failed", variant or "all", self.case.name, exc_info=error)
+        self.failures.append(f"{variant}: {_in_words(error)}" if variant else _in_words(error))
+        self.is_lost = self.is_lost or variant is None
+
+
+def _measurements(
+    work: _Case, measurement: CaseMeasurement, missing: Sequence[Variant], done: Collection[VariantKey]
+) -> Iterator[_Step]:
+    yield _Measured(work, measurement, None, measurement.unperturbed(), is_new=BASELINE_KEY not in done)
+    for variant in missing:
+        if work.is_lost:
+            return
+        try:
+            volume = measurement.perturb(variant)
+        except Exception as error:
+            # It must not end the case's other variants.
+            work.fail(error, variant)
+        else:
+            yield _Measured(work, measurement, variant, volume)
+
+
+@dataclass
+class _Found(_Step):
+    """Variants that need no work."""
+
+    case: str
+    count: int
+
+    def finish(self) -> tuple[str, int]:
+        return self.case, self.count
+
+
+@dataclass
+class _End(_Step):
+    """The end of a case."""
+
+    work: _Case
+
+    def finish(self) -> tuple[str, int]:
+        self.work.of.conclude(self.work)
+        return self.work.case.name, 0
+
+
+@dataclass
+class _Measured(_Step):
+    """One volume to predict and measure: the baseline, where ``variant`` is None, without which a case is lost."""
+
+    work: _Case
+    measurement: CaseMeasurement
+    variant: Variant | None
+    volume: Volume
+    is_new: bool = True
+    _predicted: tuple[Scores, float] | None = None
+
+    def compute(self) -> None:
+        if self.work.is_lost:
+            return
+        try:
+            self._predicted = self.measurement.predict(self.volume)
+        except Exception as error:
+            self.work.fail(error, self.variant)
+
+    def finish(self) -> tuple[str, int]:
+        name = self.work.case.name
+        if self._predicted is None or self.work.is_lost:
+            return name, 0
+        key = self.variant.key if self.variant else BASELINE_KEY
+        try:
+            self.measurement.store(key, self.volume, *self._predicted)
+        except Exception as error:
+            self.work.fail(error, self.variant)
+            return name, 0
+        return name, int(self.is_new)
 
 
 def _in_words(error: Exception) -> str:
     message = str(error) if isinstance(error, BenchmarkError) else f"{type(error).__name__}: {error}"
     return " ".join(message.split())
-
-
-class _OnCase:
-    """What is computed once for all variants of a case."""
-
-    def __init__(self, benchmark: Benchmark, case: Case, rows: CaseRows) -> None:
-        self._benchmark = benchmark
-        self._ensemble = benchmark.ensemble
-        self._case = case
-        self._rows = rows
-        refuse_unfit_files(case.files(self._ensemble.modalities))
-        self._prepared: PreparedCase = self._ensemble.prepare(case.images)
-        label_map = self._ensemble.read_label(case.label)
-        spacing_zyx = self._prepared.properties["spacing"]
-        self._reference = Reference(
-            label_map, self._ensemble.structures, spacing_zyx, ignore_label=self._ensemble.ignore_label
-        )
-        start = time.perf_counter()
-        self._baseline = self._ensemble.predict(self._prepared, self._prepared.array)
-        self._seconds_baseline = time.perf_counter() - start
-
-    def measure_baseline(self) -> None:
-        self._store(BASELINE_KEY, self._baseline, None, json.dumps(None), 0.0, self._seconds_baseline)
-
-    def try_variant(self, variant: Variant, progress: Progress) -> str | None:
-        """Measure a variant; what went wrong in words, so that the case's other variants are measured all the same."""
-        try:
-            self.measure_variant(variant)
-        except RunFolderError:
-            raise
-        except Exception as error:
-            logger.debug("%s of case %s failed", variant, self._case.name, exc_info=True)
-            return f"{variant}: {_in_words(error)}"
-        progress(self._case.name, 1)
-        return None
-
-    def measure_variant(self, variant: Variant) -> None:
-        start = time.perf_counter()
-        array, seed, parameters = self._perturb(variant)
-        perturbed = time.perf_counter()
-        prediction = self._ensemble.predict(self._prepared, array)
-        predicted = time.perf_counter()
-        self._store(variant.key, prediction, seed, parameters, perturbed - start, predicted - perturbed)
-
-    def _perturb(self, variant: Variant) -> tuple[Array, int, str]:
-        entry = self._benchmark.catalogue.entry(variant.perturbation, variant.severity)
-        seed = seed_of(self._benchmark.seed, entry, self._case.name, variant.modality)
-        channel = self._ensemble.modalities.index(variant.modality)
-        volume = self._ensemble.channel_xyz(self._prepared.array, channel)
-        realised = draw(entry, seed, volume.shape)
-        perturbed = apply(realised, volume, self._ensemble.spacing_xyz)
-        parameters = realised.to_json(relative_change(volume, perturbed))
-        return self._ensemble.with_channel_xyz(self._prepared.array, channel, perturbed), seed, parameters
-
-    def _store(
-        self,
-        key: VariantKey,
-        prediction: Prediction,
-        seed: int | None,
-        parameters: str,
-        seconds_perturb: float,
-        seconds_predict: float,
-    ) -> None:
-        start = time.perf_counter()
-        measured = self._reference.measure(prediction.label_map)
-        to_baseline = dice_per_structure(self._baseline.label_map, prediction.label_map, self._reference.structures)
-        seconds_measure = time.perf_counter() - start
-        modality, perturbation, severity = key
-        rows = [
-            {
-                "case": self._case.name,
-                "modality": modality,
-                "perturbation": perturbation,
-                "severity": severity,
-                "structure": structure,
-                **figures,
-                "dice_to_baseline_prediction": to_baseline[structure],
-                "fold_agreement": prediction.fold_agreement[structure],
-                "max_probability": prediction.max_probability[structure],
-                "seed": seed,
-                "parameters": parameters,
-                "seconds_perturb": seconds_perturb,
-                "seconds_predict": seconds_predict,
-                "seconds_measure": seconds_measure,
-            }
-            for structure, figures in measured.items()
-        ]
-        if self._benchmark.save_predictions:
-            self._keep(prediction.label_map, self._benchmark.prediction(self._case, key))
-        if key not in self._rows.done:
-            self._rows.append(rows)
-
-    def _keep(self, label_map: LabelMap, file: Path) -> None:
-        """Write a label map whole or not at all: a later session takes what is there for done."""
-        temporary = file.with_name(f".{os.getpid()}.{file.name}")
-        with writing(file, "the prediction"):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._ensemble.write_label(label_map, temporary, self._prepared)
-                # On a full disk ITK leaves a part of a NIfTI file and says nothing.
-                refuse_unfit_files({"prediction": temporary})
-                temporary.replace(file)
-            except (RuntimeError, BenchmarkError) as error:
-                raise OSError(str(error)) from error
-            finally:
-                temporary.unlink(missing_ok=True)

@@ -383,7 +383,7 @@ def test_many_modalities_take_two_rows(panels, shape):
 
 def test_the_perturbed_panel_is_what_the_network_saw(run, tmp_path, monkeypatch, model):
     """The last panel is TorchIO's result on the normalised image; the others are the stored images."""
-    from nnunet_plugin.benchmark.perturbations import Realised, apply
+    from nnunet_plugin.benchmark.perturbations import Perturber, Realised
     from nnunet_plugin.benchmark.predictor import Ensemble
 
     drawn = []
@@ -405,7 +405,8 @@ def test_the_perturbed_panel_is_what_the_network_saw(run, tmp_path, monkeypatch,
     z = largest_slice(label == 1)
     height, width = drawn[0].grey.shape
     np.testing.assert_allclose(drawn[0].grey.max(), 1 - pet[z].min() / 10, atol=0.05)
-    perturbed = apply(Realised.from_json(row["parameters"]), clean, ensemble.spacing_xyz).transpose(2, 1, 0)
+    perturber = Perturber(clean, ensemble.spacing_xyz)
+    perturbed = perturber.apply(Realised.from_json(row["parameters"])).transpose(2, 1, 0)
     # RescaleTo01: the window of -160 to 240 HU by hand.
     low, high = ((hu - ct.min()) / (ct.max() - ct.min()) for hu in (-160, 240))
     expected = np.clip((perturbed - low) / (high - low), 0, 1)[z]

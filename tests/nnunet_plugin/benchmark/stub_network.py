@@ -15,7 +15,7 @@ import pytest
 from nnunet_plugin.benchmark.predictor import Array, Ensemble, Prediction, PreparedCase
 
 
-def predict(ensemble: Ensemble, case: PreparedCase, array: Array) -> Prediction:
+def forward(ensemble: Ensemble, array: Array) -> Prediction:
     digest = zlib.crc32(array.tobytes())
     if log := os.environ.get("STUB_LOG"):
         with open(log, "a") as file:  # noqa: PTH123
@@ -28,8 +28,13 @@ def predict(ensemble: Ensemble, case: PreparedCase, array: Array) -> Prediction:
     return Prediction(label_map.astype(np.uint8), shares, shares)
 
 
+def finish(_ensemble: Ensemble, _case: PreparedCase, prediction: Prediction) -> Prediction:
+    return prediction
+
+
 def install() -> None:
-    Ensemble.predict = predict  # type: ignore[method-assign]
+    Ensemble.forward = forward  # type: ignore[method-assign, assignment]
+    Ensemble.finish = finish  # type: ignore[method-assign, assignment]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_plugin.benchmark.catalogue import load_catalogue
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.perturbations import apply, draw
+from nnunet_plugin.benchmark.perturbations import Perturber, draw
 
 # The study's table of perturbations, typed from the paper.
 STUDY = {
@@ -61,7 +61,8 @@ def test_calibrated_draws_all_act_and_grow(perturbation, head):
         [
             [
                 np.abs(
-                    apply(draw(catalogue.entry(perturbation, level), seed, head.shape), head, (4, 4, 4)) - head
+                    Perturber(head, (4, 4, 4)).apply(draw(catalogue.entry(perturbation, level), seed, head.shape))
+                    - head
                 ).mean()
                 for seed in range(8)
             ]
@@ -89,7 +90,7 @@ def test_users_catalogue_with_another_transform(tmp_path, head):
     )
     catalogue = load_catalogue(str(file))
     assert catalogue.name == "gamma"
-    perturbed = apply(draw(catalogue.entry("gamma", 1), 0, head.shape), head, (1, 1, 1))
+    perturbed = Perturber(head, (1, 1, 1)).apply(draw(catalogue.entry("gamma", 1), 0, head.shape))
     np.testing.assert_allclose(perturbed, head ** np.exp(0.5), rtol=1e-5, atol=1e-7)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +24,7 @@ import torchio
 from nnunet_plugin.benchmark.cohort import find_cohort
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.metrics import Reference
-from nnunet_plugin.benchmark.perturbations import Realised, Variant, apply
+from nnunet_plugin.benchmark.perturbations import Perturber, Realised, Variant
 from nnunet_plugin.benchmark.predictor import Ensemble
 from nnunet_plugin.benchmark.run import measure
 from nnunet_plugin.benchmark.settings import Options, open_benchmark
@@ -81,7 +84,7 @@ def test_nothing_is_computed_twice(options, monkeypatch):
     benchmark = open_benchmark(options)
     measure(benchmark, SOME)
     before = {file: file.read_bytes() for file in (options.run / "rows").glob("*.jsonl")}
-    monkeypatch.setattr(Ensemble, "predict", lambda *_: pytest.fail("predicted again"))
+    monkeypatch.setattr(Ensemble, "forward", lambda *_: pytest.fail("predicted again"))
     seen = []
     measure(benchmark, SOME, lambda case, n: seen.append((case, n)))
     assert {file: file.read_bytes() for file in (options.run / "rows").glob("*.jsonl")} == before
@@ -109,17 +112,104 @@ def test_one_bad_case_does_not_end_the_cohort(options, toy, tmp_path):
 def test_one_bad_variant_does_not_end_its_case(options, monkeypatch):
     """Spikes that turn the network's input, and with it its output, into NaN."""
 
-    def with_nan_for_spikes(realised, volume, spacing):
-        perturbed = apply(realised, volume, spacing)
-        return perturbed * np.float32("nan") if realised.transform == "Spike" else perturbed
+    apply = Perturber.apply
 
-    monkeypatch.setattr("nnunet_plugin.benchmark.run.apply", with_nan_for_spikes)
+    def with_nan_for_spikes(perturber, realised):
+        return apply(perturber, realised) * np.float32("nan" if realised.transform == "Spike" else 1)
+
+    monkeypatch.setattr(Perturber, "apply", with_nan_for_spikes)
     benchmark = open_benchmark(options)
     measure(benchmark, SOME)
     failures = benchmark.run.failures()
     assert set(failures) == {"CHUM-001", "CHUP-002", "CHUS-003"}
     assert failures["CHUM-001"].startswith("CT-spike-2: the network's output holds NaN")
     assert set(benchmark.run.rows()["perturbation"]) == {"baseline", "noise", "motion"}
+
+
+def test_a_case_is_prepared_once(options, monkeypatch):
+    """Preprocessing, reference trees and spectra serve all variants; images with negative values alone need spectra."""
+    calls: Counter[str] = Counter()
+
+    def counted(target: str) -> None:
+        stock = pkgutil.resolve_name(target)
+
+        def counting(*args: object, **options: object) -> object:
+            calls[target] += 1
+            return stock(*args, **options)
+
+        monkeypatch.setattr(target.replace(":", "."), counting)
+
+    preprocessing = "nnunetv2.preprocessing.preprocessors.default_preprocessor:DefaultPreprocessor.run_case"
+    counted(preprocessing)
+    counted("nnunet_plugin.benchmark.measurement:Reference")
+    counted("scipy.fft:rfftn")
+    benchmark = open_benchmark(options)
+    measure(benchmark, [v for v in benchmark.variants if v.perturbation in {"spike", "noise"}])
+    assert len(benchmark.run.rows()) == 3 * 13 * 2
+    assert calls == {preprocessing: 3, "nnunet_plugin.benchmark.measurement:Reference": 3, "scipy.fft:rfftn": 3}
+
+
+def test_next_case_is_prepared_while_the_network_works(options, monkeypatch):
+    """The network's last prediction of a case waits for it: one after the other, this would time out."""
+    second_is_prepared = threading.Event()
+    prepare, forward, predictions = Ensemble.prepare, Ensemble.forward, []
+
+    def preparing(ensemble: Ensemble, images: tuple[Path, ...]) -> object:
+        if predictions:
+            second_is_prepared.set()
+        return prepare(ensemble, images)
+
+    def predicting(ensemble: Ensemble, array: object) -> object:
+        predictions.append(array)
+        if len(predictions) == 1 + len(SOME):
+            assert second_is_prepared.wait(30)
+        return forward(ensemble, array)
+
+    monkeypatch.setattr(Ensemble, "prepare", preparing)
+    monkeypatch.setattr(Ensemble, "forward", predicting)
+    benchmark = open_benchmark(options)
+    measure(benchmark, SOME)
+    assert len(benchmark.run.rows()) == 3 * (1 + len(SOME)) * 2
+
+
+def test_interrupt_keeps_what_was_predicted_and_lets_go_of_the_cases(options, monkeypatch):
+    forward, predicted = Ensemble.forward, []
+
+    def interrupted(ensemble: Ensemble, array: object) -> object:
+        if len(predicted) == 6:
+            raise KeyboardInterrupt
+        predicted.append(array)
+        return forward(ensemble, array)
+
+    benchmark = open_benchmark(options)
+    before = set(threading.enumerate())
+    with monkeypatch.context() as patch:
+        patch.setattr(Ensemble, "forward", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(benchmark, SOME)
+    assert set(threading.enumerate()) == before
+    assert len(benchmark.run.rows()) == 6 * 2
+    assert not benchmark.run.failures()
+    measure(benchmark, SOME)  # would wait for ever for a case that is still held
+    assert len(benchmark.run.rows()) == 3 * (1 + len(SOME)) * 2
+
+
+def test_case_without_a_baseline_is_lost(options, monkeypatch):
+    """One that the network turns into NaN is no base to compare with."""
+    forward, predicted = Ensemble.forward, []
+
+    def failing(ensemble: Ensemble, array: object) -> object:
+        predicted.append(array)
+        if len(predicted) == 1:
+            raise BenchmarkError("the network's output holds NaN")
+        return forward(ensemble, array)
+
+    monkeypatch.setattr(Ensemble, "forward", failing)
+    benchmark = open_benchmark(options)
+    measure(benchmark, SOME)
+    assert benchmark.run.failures() == {"CHUM-001": "the network's output holds NaN"}
+    assert len(predicted) == 1 + 2 * (1 + len(SOME))
+    assert set(benchmark.run.rows()["case"]) == {"CHUP-002", "CHUS-003"}
 
 
 def test_predictions_asked_for_later_are_made_then(options):
