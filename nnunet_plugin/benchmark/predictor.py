@@ -5,8 +5,6 @@ A model folder is code: its plans name importable functions and its checkpoints 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import itertools
 import math
 from collections.abc import Sequence
@@ -19,10 +17,10 @@ import numpy.typing as npt
 import torch
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
+from nnunet_plugin.benchmark.loading import load_predictor, modalities
 from nnunet_plugin.benchmark.metrics import dice_per_structure
-from nnunet_plugin.benchmark.model_folder import CHECKPOINT, find_folds
+from nnunet_plugin.benchmark.model_folder import find_folds
 from nnunet_plugin.benchmark.sliding_window import predict_logits
-from nnunet_plugin.training.environment import register_external_trainers
 
 LabelRule = Literal["0.5", "argmax"]
 
@@ -130,51 +128,20 @@ class Ensemble:
         self._load()
 
     def _load(self) -> None:
-        register_external_trainers()
-        # nnU-Net reports on standard output where it looks for trainers, and pleads for a GPU.
-        with contextlib.redirect_stdout(io.StringIO()):
-            from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-            stock = nnUNetPredictor(device=self.device, perform_everything_on_device=self.device.type == "cuda")
-            try:
-                stock.initialize_from_trained_model_folder(str(self.folder), self.folds, CHECKPOINT)
-            except Exception as error:
-                raise BenchmarkError(f"{self.folder}: nnU-Net cannot load this model: {error}") from error
-        # nnU-Net lets cuDNN choose its algorithms by timing them, anew in every process: rows would differ.
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
+        stock = load_predictor(self.folder, self.folds, self.device)
         self._plans = stock.plans_manager
         self._configuration = stock.configuration_manager
         self._labels = stock.label_manager
         self._dataset_json: dict[str, Any] = stock.dataset_json
         self._parameters = stock.list_of_parameters
-        self._refuse_unsupported()
         self._network = stock.network.to(self.device).eval()
         if self.device.type == "cpu":
             self._network = self._network.to(memory_format=torch.channels_last_3d)  # half as fast again there
 
-    def _refuse_unsupported(self) -> None:
-        if self._labels.has_regions:
-            raise BenchmarkError(
-                f"{self.folder} is a region-based model; only models with exclusive labels are supported"
-            )
-        if len(self._configuration.patch_size) != 3:
-            raise BenchmarkError(f"{self.folder} is a 2d model; only 3d models are supported")
-        if len(set(self.modalities)) < len(self.modalities):
-            raise BenchmarkError(
-                f"{self.folder}/dataset.json: the channels {', '.join(self.modalities)} do not have different names; "
-                "a perturbed modality could not be told from another; rename them there"
-            )
-        if self._configuration.previous_stage_name is not None:
-            raise BenchmarkError(
-                f"{self.folder} is the second stage of a cascade; only single-stage models are supported"
-            )
-
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names of the input channels, in order."""
-        names = self._dataset_json["channel_names"]
-        return tuple(names[key] for key in sorted(names, key=int))
+        return modalities(self._dataset_json)
 
     @property
     def structures(self) -> dict[str, int]:

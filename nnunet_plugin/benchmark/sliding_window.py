@@ -23,6 +23,7 @@ def predict_logits(
     patch_size: Sequence[int],
     step_size: float,
     num_classes: int,
+    windows_at_once: int | None = None,
 ) -> torch.Tensor:
     """Predict a volume window by window, weighted by nnU-Net's Gaussian.
 
@@ -41,6 +42,8 @@ def predict_logits(
         Distance between windows as a share of the window, in (0, 1].
     num_classes
         Channels of the network's output.
+    windows_at_once
+        Windows in a batch, at most; None for what small windows gain from and large ones fit into.
 
     Returns
     -------
@@ -49,8 +52,10 @@ def predict_logits(
     """
     padded, unpad = pad_nd_image(image, patch_size, "constant", {"value": 0}, True)
     axes = tuple(padded.shape[1:])
-    starts = itertools.product(*compute_steps_for_sliding_window(axes, tuple(patch_size), step_size))
-    windows = [tuple(slice(s, s + n) for s, n in zip(start, patch_size, strict=True)) for start in starts]
+    windows = [
+        tuple(slice(s, s + n) for s, n in zip(start, patch_size, strict=True))
+        for start in window_starts(axes, patch_size, step_size)
+    ]
     weight = compute_gaussian(
         tuple(patch_size),
         sigma_scale=1 / 8,
@@ -60,7 +65,8 @@ def predict_logits(
     )
     total = torch.zeros((num_classes, *axes), device=image.device)
     weights = torch.zeros(axes, device=image.device)
-    for batch in _batches(windows, weight.numel(), on_cpu=image.device.type == "cpu"):
+    size = windows_at_once or max(1, _VOXELS_PER_BATCH // weight.numel())
+    for batch in _batches(windows, size, on_cpu=image.device.type == "cpu"):
         logits = _forward(network, torch.stack([padded[(slice(None), *window)] for window in batch]))
         for window, of_window in zip(batch, logits, strict=True):
             total[(slice(None), *window)] += of_window * weight
@@ -68,13 +74,18 @@ def predict_logits(
     return (total / weights)[(slice(None), *unpad[1:])]
 
 
-def _batches(windows: Sequence[Window], voxels: int, *, on_cpu: bool) -> Iterator[Sequence[Window]]:
+def window_starts(axes: Sequence[int], patch_size: Sequence[int], step_size: float) -> list[tuple[int, ...]]:
+    """First voxel of every window of a volume that is at least as large as the window; positions are nnU-Net's."""
+    return list(itertools.product(*compute_steps_for_sliding_window(tuple(axes), tuple(patch_size), step_size)))
+
+
+def _batches(windows: Sequence[Window], size: int, *, on_cpu: bool) -> Iterator[Sequence[Window]]:
     """Split windows into batches of nearly equal size.
 
     On a CPU a batch of one takes several times as long per window as a batch of two: PyTorch has no fast 3-D
     convolution for it. So there is none unless there is but one window.
     """
-    size = max(2 if on_cpu else 1, _VOXELS_PER_BATCH // voxels)
+    size = max(size, 2 if on_cpu else 1)
     count = max(1, min(math.ceil(len(windows) / size), len(windows) // 2 if on_cpu else len(windows)))
     bounds = [round(len(windows) * part / count) for part in range(count + 1)]
     return (windows[start:stop] for start, stop in itertools.pairwise(bounds))

@@ -44,13 +44,13 @@ def test_image_smaller_than_the_window_is_padded_and_cut_back():
 
 
 @settings(deadline=None)
-@given(count=st.integers(1, 200), voxels=st.sampled_from([16**3, 32**3, 48**3, 192**3]), on_cpu=st.booleans())
-def test_every_window_is_in_one_batch_and_none_is_alone_on_a_cpu(count, voxels, on_cpu):
+@given(count=st.integers(1, 200), size=st.sampled_from([1, 2, 4, 32]), on_cpu=st.booleans())
+def test_every_window_is_in_one_batch_and_none_is_alone_on_a_cpu(count, size, on_cpu):
     windows = [(slice(n),) for n in range(count)]
-    batches = list(_batches(windows, voxels, on_cpu=on_cpu))
+    batches = list(_batches(windows, size, on_cpu=on_cpu))
     assert [window for batch in batches for window in batch] == windows
     sizes = [len(batch) for batch in batches]
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= max(3 if on_cpu else 1, 2**17 // voxels)
+    assert max(sizes) <= max(3 if on_cpu else 1, size)
     if on_cpu and count > 1:
         assert min(sizes) >= 2
