@@ -17,7 +17,7 @@ from nnunet_plugin.benchmark.cohort import Case
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.image_files import refuse_unfit_files
 from nnunet_plugin.benchmark.results import RunFolder
-from nnunet_plugin.benchmark.row_file import parse_rows
+from nnunet_plugin.benchmark.row_file import read_header
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def read_volumes(files: CaseFiles) -> Volumes:
 
 def _recorded_hashes(run: RunFolder, case: str) -> Mapping[str, str]:
     file = run.path / "rows" / f"{case}.jsonl"
-    header = parse_rows(file, run.structures)[0]
+    header = read_header(file)
     if header is None:
         raise AnalysisError(f"{file}: found no measured case; expected rows with the hashes of its images")
     hashes: Mapping[str, str] = header["sha256"]

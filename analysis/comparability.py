@@ -8,7 +8,7 @@ from typing import Any
 from analysis.errors import AnalysisError
 from analysis.findings import listed
 from nnunet_plugin.benchmark.results import RunFolder
-from nnunet_plugin.benchmark.row_file import parse_rows
+from nnunet_plugin.benchmark.row_file import read_header
 
 _MUST_BE_EQUAL = {
     "seed": ("seed",),
@@ -87,6 +87,6 @@ def _different_cases(candidate: RunFolder, reference: RunFolder) -> list[str]:
 
 def _inputs_differ(candidate: RunFolder, reference: RunFolder, case: str) -> bool:
     """Whether both runs have measured a case, on different files."""
-    headers = [parse_rows(run.path / "rows" / f"{case}.jsonl", run.structures)[0] for run in (candidate, reference)]
+    headers = [read_header(run.path / "rows" / f"{case}.jsonl") for run in (candidate, reference)]
     first, second = headers
     return first is not None and second is not None and first["sha256"] != second["sha256"]

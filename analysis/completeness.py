@@ -59,10 +59,12 @@ def check_completeness(rows: pd.DataFrame, settings: Mapping[str, Any], failures
     failures
         Messages of cases that could not be measured.
     """
-    present = {
-        str(case): {_variant(*key) for key in zip(of["modality"], of["perturbation"], of["severity"], strict=True)}
-        for case, of in rows.groupby("case", sort=False)
-    }
+    present: dict[str, set[_Variant]] = {str(case): set() for case in rows["case"].unique()}
+    # By variant, of which there are few, and not by case.
+    for key, of_variant in rows.groupby(["modality", "perturbation", "severity"], sort=False, dropna=False):
+        variant = _variant(*key)
+        for case in of_variant["case"].unique():
+            present[str(case)].add(variant)
     expected = _expected_variants(rows, settings)
     cases = tuple(settings["cohort"].get("cases", present))
     missing = {

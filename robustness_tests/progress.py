@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
+    from nnunet_plugin.benchmark.row_file import VariantKey
     from robustness_tests.gate import Cell, Gate
 
 _SECONDS_BETWEEN_LINES = 15.0
@@ -26,7 +27,7 @@ class ProgressLines:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._wanted: set[tuple[str | None, str, int]] = set()
+        self._wanted: set[VariantKey] = set()
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -45,22 +46,22 @@ class ProgressLines:
 
     def _watch(self, config: pytest.Config) -> None:
         from nnunet_plugin.benchmark.progress import time_left
+        from nnunet_plugin.benchmark.table import MeasuredVariants
 
+        run, cases = self._gate.benchmark.run, self._gate.benchmark.cohort.cases
+        on_disk = MeasuredVariants(run.path, run.structures)
         start, at_start, shown = time.monotonic(), None, None
         while not self._done.wait(_SECONDS_BETWEEN_LINES):
-            measured = self._measured()
+            by_case = on_disk.by_case()
+            measured = sum(len(by_case.get(case.name, set()) & self._wanted) for case in cases)
             if at_start is None:
                 at_start, start = measured, time.monotonic()
-            total = len(self._wanted) * len(self._gate.benchmark.cohort.cases)
+            total = len(self._wanted) * len(cases)
             if measured == shown or measured >= total:
                 continue
             shown = measured
             left = time_left(measured - at_start, total - measured, time.monotonic() - start)
             _write(config, f"robustness: {measured} of {total} variants measured{left}")
-
-    def _measured(self) -> int:
-        run = self._gate.benchmark.run
-        return sum(len(run.measured(case.name) & self._wanted) for case in self._gate.benchmark.cohort.cases)
 
 
 def _write(config: pytest.Config, line: str) -> None:

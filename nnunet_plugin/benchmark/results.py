@@ -6,20 +6,21 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
 import tomli_w
 from filelock import FileLock, Timeout
 
 from nnunet_plugin.benchmark.cohort import is_case_name
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, CaseRows, VariantKey, parse_rows, variant_key, writing
+from nnunet_plugin.benchmark.row_file import CaseRows, writing
+from nnunet_plugin.benchmark.table import RowTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pandas as pd
 
 _NOT_COMPARED = "provenance"
 """The table of ``run.toml`` that says where and when, not what: two runs that differ only there are the same run."""
@@ -123,11 +124,6 @@ class RunFolder:
         finally:
             lock.release()
 
-    def measured(self, case: str) -> set[VariantKey]:
-        """Variants of a case whose rows are complete on disk."""
-        _, rows, _ = parse_rows(self.path / "rows" / f"{case}.jsonl", self.structures)
-        return {variant_key(row) for row in rows}
-
     def record_failure(self, case: str, message: str) -> None:
         """Remember that a case could not be measured, for the summary and the report."""
         file = self.path / "failures" / f"{case}.txt"
@@ -164,26 +160,25 @@ class RunFolder:
         return {file.stem: file.read_text("utf-8", errors="replace") for file in files if file.is_file()}
 
     def rows(self) -> pd.DataFrame:
-        """All complete rows, sorted by case, variant and structure; columns as in ``ROW_COLUMNS``."""
-        records: list[dict[str, Any]] = []
-        for file in sorted((self.path / "rows").glob("*.jsonl")):
-            records += parse_rows(file, self.structures)[1]
-        frame = pd.DataFrame.from_records(records, columns=list(ROW_COLUMNS))
-        # A plain integer column with gaps becomes float, which cannot hold a seed.
-        frame["seed"] = pd.array([record["seed"] for record in records], dtype="Int64")
-        order = {name: rank for rank, name in enumerate(self.structures)}
-        return frame.sort_values(
-            ["case", "modality", "perturbation", "severity", "structure"],
-            key=lambda column: column.map(order) if column.name == "structure" else column,
-            na_position="first",
-            ignore_index=True,
-        )
+        """All complete rows, sorted by case, variant and structure; columns as in ``ROW_COLUMNS``.
+
+        Raises
+        ------
+        BenchmarkError
+            Where a rows file cannot be read.
+        """
+        try:
+            return RowTable.read(self.path, self.structures).frame()
+        except OSError as error:
+            raise BenchmarkError(
+                f"{error.filename or self.path}: cannot be read ({error.strerror or error}); make it readable"
+            ) from error
 
     def write_table(self) -> Path:
         """Rewrite ``metrics.parquet`` from the rows, atomically; returns its path."""
         target = self.path / "metrics.parquet"
         with writing(target, "the table"):
-            write_atomically(target, self.rows().to_parquet(index=False))
+            write_atomically(target, RowTable.read(self.path, self.structures).to_parquet())
         return target
 
 
@@ -210,13 +205,27 @@ def _acquired(lock: FileLock) -> bool:
 
 def _refuse_links(path: Path) -> None:
     """Refuse links among what is written: rows appended through one would end up in another file."""
-    for name in _WRITTEN:
-        for found in chain([path / name], (path / name).rglob("*")):
-            if found.is_symlink() or (found.exists() and not found.is_file() and not found.is_dir()):
+    folders = [str(path)]
+    # Not rglob, which asks the file system about every one of what can be a hundred thousand predictions.
+    for folder in folders:
+        for entry in _entries(folder):
+            if folder == str(path) and entry.name not in _WRITTEN:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                 raise BenchmarkError(
-                    f"{found}: found a link or a device, expected plain files and folders in a run folder; "
+                    f"{entry.path}: found a link or a device, expected plain files and folders in a run folder; "
                     "put the file itself there, or name another run folder"
                 )
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []  # not there, or closed to us: whoever wants to use it will be told
 
 
 def _read_settings(path: Path) -> dict[str, Any]:

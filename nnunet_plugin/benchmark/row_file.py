@@ -8,6 +8,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ _CHECKSUM = b', "crc32": "'
 """What stands before the checksum of a line: a digit that gets lost or slips in still leaves valid JSON."""
 
 _OUTCOMES = ("detected", "missed", "false_positive", "true_negative")
+_COLUMNS = frozenset(ROW_COLUMNS)
 _LARGEST_INTEGER = 2**53
 _ROUNDING = 1e-3
 
@@ -122,7 +124,7 @@ class CaseRows:
             if faults := _faults(row):
                 raise BenchmarkError(f"{'-'.join(map(str, variant_key(row)))}: no row: {', '.join(faults)}")
         # One write per variant: a process that is killed leaves a variant whole or a broken end, never a gap.
-        content = b"".join(_line(record) for record in [*self._header, *rows])
+        content = b"".join(encoded_line(record) for record in [*self._header, *rows])
         with writing(self._path, "rows"), self._path.open("ab") as file:
             file.write(content)
             file.flush()
@@ -146,7 +148,10 @@ def variant_key(row: Mapping[str, Any]) -> VariantKey:
 
 
 def parse_rows(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | None, list[dict[str, Any]], int]:
-    """Header, rows of complete variants and the number of bytes they take; stops at the first broken line."""
+    """Header, rows of complete variants and the number of bytes they take; stops at the first broken line.
+
+    Tables on disk hold what it accepted: one that accepts less needs another ``_FORMAT`` of tables.
+    """
     header: dict[str, Any] | None = None
     rows: list[dict[str, Any]] = []
     pending: list[dict[str, Any]] = []
@@ -154,10 +159,11 @@ def parse_rows(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | 
     good = position = 0
     if not path.exists():
         return None, [], 0
+    case = path.stem
     for line in path.read_bytes().splitlines(keepends=True):
         position += len(line)
         record = _record(line)
-        if record is None or record.get("case") != path.stem:
+        if record is None or record.get("case") != case:
             break
         if header is None:
             if not _is_header(record):
@@ -166,17 +172,30 @@ def parse_rows(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | 
             continue
         if _faults(record) or record["structure"] != structures[len(pending)]:
             break
-        if variant_key(record) in seen or (pending and variant_key(record) != variant_key(pending[0])):
+        key = variant_key(record)
+        if key in seen or (pending and key != variant_key(pending[0])):
             break
         pending.append(record)
         if len(pending) == len(structures):
             rows += pending
-            seen.add(variant_key(record))
+            seen.add(key)
             pending, good = [], position
     return header, rows, good
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
+def read_header(path: Path) -> dict[str, Any] | None:
+    """The header alone, as :func:`parse_rows` gives it: ``case`` and ``sha256`` of its images and label, by role."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        # A stray carriage return ends a line for parse_rows too.
+        lines = file.readline().splitlines(keepends=True)
+    record = _record(lines[0]) if lines else None
+    return record if record and record.get("case") == path.stem and _is_header(record) else None
+
+
+def encoded_line(record: Mapping[str, Any]) -> bytes:
+    """One line of a rows file, a header or a row, with its checksum."""
     body = json.dumps(record).encode().removesuffix(b"}")
     return body + _CHECKSUM + b'%08x"}\n' % zlib.crc32(body)
 
@@ -203,8 +222,8 @@ def _is_header(record: Mapping[str, Any]) -> bool:
 
 def _faults(row: Mapping[str, Any]) -> list[str]:
     """The columns of a row that hold what no measurement gives, each with what it holds."""
-    if row.keys() != set(ROW_COLUMNS):
-        return [f"columns {sorted(row.keys() ^ set(ROW_COLUMNS))} missing or unknown"]
+    if row.keys() != _COLUMNS:
+        return [f"columns {sorted(row.keys() ^ _COLUMNS)} missing or unknown"]
     faults = [f"{column} is {row[column]!r}" for column, is_sound in _SOUND.items() if not is_sound(row[column])]
     is_baseline = row["modality"] is None, row["perturbation"] == "baseline", row["severity"] == 0
     return faults + (["half a baseline"] if any(is_baseline) != all(is_baseline) else [])
@@ -214,24 +233,15 @@ def _is_integer(value: Any, below: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < below
 
 
-def _is_number(value: Any, highest: float) -> bool:
-    return (isinstance(value, float) or _is_integer(value, _LARGEST_INTEGER)) and 0 <= value <= highest
+def _number(highest: float, may_be_undefined: bool = True) -> Callable[[Any], bool]:
+    def is_sound(value: Any) -> bool:
+        if isinstance(value, float):
+            return 0 <= value <= highest or (may_be_undefined and math.isnan(value))
+        if value is None:
+            return may_be_undefined
+        return _is_integer(value, _LARGEST_INTEGER) and value <= highest
 
-
-def _is_dice(value: Any) -> bool:
-    return _is_number(value, 1.0)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_undefined(value) or _is_number(value, 1.0 + _ROUNDING)
-
-
-def _is_amount(value: Any) -> bool:
-    return _is_undefined(value) or _is_number(value, math.inf)
-
-
-def _is_undefined(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+    return is_sound
 
 
 def _is_name(value: Any) -> bool:
@@ -239,10 +249,13 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_json(value: Any) -> bool:
-    if not isinstance(value, str) or not value.isascii():
-        return False
+    return isinstance(value, str) and value.isascii() and _can_be_read(value)
+
+
+@lru_cache(maxsize=1)  # the structures of a variant stand one after the other and share a draw
+def _can_be_read(text: str) -> bool:
     try:
-        json.loads(value)
+        json.loads(text)
     except (ValueError, RecursionError):
         return False
     return True
@@ -254,11 +267,11 @@ _SOUND: dict[str, Callable[[Any], bool]] = {
     "perturbation": _is_name,
     "severity": lambda value: _is_integer(value, 2**31),
     "structure": _is_name,
-    **dict.fromkeys(("dice", "dice_to_baseline_prediction"), _is_dice),
-    **dict.fromkeys(("surface_dice_2mm", "sensitivity", "specificity", "accuracy"), _is_share),
-    **dict.fromkeys(("fold_agreement", "max_probability"), _is_share),
-    **dict.fromkeys(("hd95_mm", "hd_mm", "tp", "fp", "fn", "tn", "reference_mm3", "predicted_mm3"), _is_amount),
-    **dict.fromkeys(("seconds_perturb", "seconds_predict", "seconds_measure"), _is_amount),
+    **dict.fromkeys(("dice", "dice_to_baseline_prediction"), _number(1.0, may_be_undefined=False)),
+    **dict.fromkeys(("surface_dice_2mm", "sensitivity", "specificity", "accuracy"), _number(1.0 + _ROUNDING)),
+    **dict.fromkeys(("fold_agreement", "max_probability"), _number(1.0 + _ROUNDING)),
+    **dict.fromkeys(("hd95_mm", "hd_mm", "tp", "fp", "fn", "tn", "reference_mm3", "predicted_mm3"), _number(math.inf)),
+    **dict.fromkeys(("seconds_perturb", "seconds_predict", "seconds_measure"), _number(math.inf)),
     "outcome": lambda value: isinstance(value, str) and value in _OUTCOMES,
     "seed": lambda value: value is None or _is_integer(value, 2**63),
     "parameters": _is_json,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.results import RunFolder, write_atomically
-from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, CaseRows, RunFolderError, parse_rows
+from nnunet_plugin.benchmark.row_file import ROW_COLUMNS, CaseRows, RunFolderError, parse_rows, read_header
 
 STRUCTURES = ("GTVp", "GTVn")
 SETTINGS = {
@@ -220,6 +220,24 @@ def test_header_of_another_case_or_none(file, structures, header):
     whole = file.read_bytes()
     file.write_bytes(json.dumps(header).encode() + b"\n" + b"".join(lines_of(whole)[1:]))
     assert_mended(file, whole, structures)
+
+
+@settings(max_examples=200, deadline=None)
+@example(place=10, length=0, garbage=b"\r")  # white space in JSON, the end of a line for splitlines
+@example(place=0, length=6000, garbage=b"")
+@given(place=st.integers(0, 200), length=st.integers(0, 20), garbage=st.binary(max_size=5))
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_header_alone_is_that_of_the_whole_file(tmp_path_factory, is_sealed, place, length, garbage):
+    """Oracle: the parser of all rows."""
+    file = tmp_path_factory.mktemp("rows") / "A.jsonl"
+    assert read_header(file) is None
+    fill(file)
+    header, *rows = lines_of(file.read_bytes())
+    whole = b"".join([header if is_sealed else unsealed(header), *rows])
+    file.write_bytes(whole)
+    assert read_header(file) == parse_rows(file, STRUCTURES)[0] == {"case": "A", "sha256": HASHES}
+    file.write_bytes(whole[:place] + garbage + whole[place + length :])
+    assert read_header(file) == parse_rows(file, STRUCTURES)[0]
 
 
 def test_copy_beside_the_rows_counts_for_nothing(tmp_path):
