@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from bench.untrained import plans
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
@@ -109,7 +111,12 @@ def write_model(folder: Path, dataset: dict[str, object], folds: int) -> None:
     }
     folder.mkdir(parents=True)
     (folder / "dataset.json").write_text(json.dumps(dataset))
-    (folder / "plans.json").write_text(json.dumps(_plans(architecture)))
+    network = {
+        "network_class_name": "nnunet_plugin.training.network.build_dynunet",
+        "arch_kwargs": architecture,
+        "_kw_requires_import": [],
+    }
+    (folder / "plans.json").write_text(json.dumps(plans(network, PATCH, SHAPE, SPACING)))
     for fold in range(folds):
         torch.manual_seed(18 + fold)  # weights that predict every label somewhere
         network = build_dynunet(2, len(LABELS), False, **architecture)
@@ -133,50 +140,6 @@ def _write(array: np.ndarray, path: Path) -> None:
     image.SetSpacing((SPACING,) * 3)
     image.SetOrigin((-40.0, 12.0, 7.0))
     sitk.WriteImage(image, str(path))
-
-
-def _plans(architecture: dict[str, object]) -> dict[str, object]:
-    resampling = "resample_data_or_seg_to_shape"
-    of_data = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    of_seg = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
-    of_probabilities = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-    configuration = {
-        "data_identifier": "DynUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
-        "patch_size": PATCH,
-        "median_image_size_in_voxels": list(SHAPE),
-        "spacing": [SPACING] * 3,
-        "normalization_schemes": ["RescaleTo01Normalization", "ZScoreNormalization"],
-        "use_mask_for_norm": [False, False],
-        "resampling_fn_data": resampling,
-        "resampling_fn_data_kwargs": of_data,
-        "resampling_fn_seg": resampling,
-        "resampling_fn_seg_kwargs": of_seg,
-        "resampling_fn_probabilities": resampling,
-        "resampling_fn_probabilities_kwargs": of_probabilities,
-        "batch_dice": False,
-        "architecture": {
-            "network_class_name": "nnunet_plugin.training.network.build_dynunet",
-            "arch_kwargs": architecture,
-            "_kw_requires_import": [],
-        },
-    }
-    # The schemes above do not use them, but nnU-Net looks them up.
-    intensities = {"max": 1, "mean": 0, "median": 0, "min": 0, "percentile_00_5": 0, "percentile_99_5": 1, "std": 1}
-    return {
-        "dataset_name": "Dataset501_TOY",
-        "plans_name": "DynUNetPlans",
-        "original_median_spacing_after_transp": [SPACING] * 3,
-        "original_median_shape_after_transp": list(SHAPE),
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": intensities, "1": intensities},
-    }
 
 
 BROWSER_ARGUMENTS = [

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from analysis.descriptors import STUDY_13, Describer, compactness, definitions, describe, mask_entropy
 from analysis.errors import AnalysisError
+from bench.descriptors import by_the_formulas
 
 MODALITIES = ("CT", "PET", "T1")
 SPACINGS = ((1.0, 1.0, 1.0), (0.7, 1.3, 3.0), (4.0, 0.5, 2.0))
@@ -67,40 +68,10 @@ def described(*args: Any, **options: Any) -> dict[str, float]:
     return row
 
 
-def naive(mask: np.ndarray, volumes: dict[str, np.ndarray], spacing: tuple[float, float, float]) -> dict[str, float]:
-    """The study's formulas as its authors wrote them, on the whole volume."""
-    labels, regions = ndimage.label(mask)
-    surfaces, ratios = [], []
-    for region in range(1, regions + 1):
-        of_region = labels == region
-        surfaces.append(np.sum(of_region ^ ndimage.binary_erosion(of_region)))
-        ratios.append((surfaces[-1] / 20) ** 3 / (36 * np.pi * (np.sum(of_region) / 20) ** 2))
-    from_centre = (np.array(ndimage.center_of_mass(mask)) - np.array(mask.shape) / 2) * spacing
-    response = ndimage.sobel(mask.astype(float), axis=2)
-    voxel = math.prod(spacing)
-    row = {
-        "volume_mm3": np.sum(mask) * voxel,
-        "surface_mm2": np.mean(surfaces) * voxel ** (2 / 3),
-        "compactness": np.mean(ratios),
-        "centroid_distance_mm": np.sqrt(np.sum(from_centre**2)),
-        "boundary_length_mm": np.sum(response != 0) * voxel ** (1 / 3),
-        "regions": regions,
-        "mask_entropy": stats.entropy(np.histogram(mask.astype(float), bins=2, range=(0, 1))[0]),
-    }
-    for name, volume in volumes.items():
-        values = volume.astype(float)
-        outside = values[~mask].mean() if not mask.all() else math.nan
-        row[f"{name}_sd"] = np.std(values[mask])
-        row[f"{name}_contrast"] = values[mask].mean() - outside
-        row[f"{name}_max"] = values[mask].max()
-        row[f"{name}_mean"] = values[mask].mean()
-    return row
-
-
 class TestStudy:
     @given(cases())
     def test_equals_the_formulas_on_the_whole_volume(self, case: Case) -> None:
-        expected = naive(*case)
+        expected = by_the_formulas(*case)
         row = described(*case)
         study = {name: row[name] for name in expected}
         assert study == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True)
@@ -110,7 +81,7 @@ class TestStudy:
         rng = np.random.default_rng(1)
         mask = np.asarray(ndimage.gaussian_filter(rng.normal(size=(40, 50, 60)), 4) > 0.06, order=order)
         volumes = {name: np.asarray(volume, order=order) for name, volume in volumes_of(mask, rng).items()}
-        expected = naive(mask, volumes, SPACINGS[1])
+        expected = by_the_formulas(mask, volumes, SPACINGS[1])
         assert expected["regions"] > 3
         row = described(mask, volumes, SPACINGS[1])
         assert {name: row[name] for name in expected} == pytest.approx(expected, rel=1e-9)

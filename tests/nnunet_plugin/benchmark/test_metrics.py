@@ -12,14 +12,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from monai.metrics import DiceMetric, compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import (
+    DiceMetric,
+    compute_confusion_matrix_metric,
+    compute_hausdorff_distance,
+    compute_surface_dice,
+    get_confusion_matrix,
+)
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
 from scipy import ndimage
 
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
 
 STRUCTURES = {"GTVp": 1, "GTVn": 2}
-SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.9, 1.7)]
+SPACINGS = [(1.0, 1.0, 1.0), (3.0, 0.9, 1.7), (0.4, 0.4, 5.0)]
 
 
 def monai(reference: np.ndarray, prediction: np.ndarray, spacing) -> dict[str, float]:
@@ -30,7 +36,12 @@ def monai(reference: np.ndarray, prediction: np.ndarray, spacing) -> dict[str, f
         hd_mm = float(compute_hausdorff_distance(y_pred, y, **options))
         # MONAI interpolates between infinite distances for the percentile, which gives NaN; its maximum is sound.
         percentile = {} if math.isinf(hd_mm) else {"percentile": 95}
-        return {
+        counts = get_confusion_matrix(y_pred, y)
+        of_counts = {
+            name: float(compute_confusion_matrix_metric(name, counts))
+            for name in ("sensitivity", "specificity", "accuracy")
+        }
+        return of_counts | {
             "dice": float(DiceMetric(include_background=True, ignore_empty=False)(y_pred, y)),
             "hd95_mm": float(compute_hausdorff_distance(y_pred, y, **percentile, **options)),
             "hd_mm": hd_mm,
@@ -43,27 +54,38 @@ def blobs(seed: int, shape=(18, 22, 15)) -> np.ndarray:
     return np.digitize(smooth, np.quantile(smooth, [0.9, 0.96])).astype(np.uint8)
 
 
-@pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize("seed", range(6))
-def test_equals_monai_on_blobs_with_islands(seed, spacing):
-    reference, prediction = blobs(seed), blobs(seed + 100)
+def assert_equals_monai(reference: np.ndarray, prediction: np.ndarray, spacing) -> None:
     measured = Reference(reference, STRUCTURES, spacing).measure(prediction)
     for name, label in STRUCTURES.items():
         for metric, expected in monai(reference == label, prediction == label, spacing).items():
-            assert measured[name][metric] == pytest.approx(expected, abs=1e-4 if "mm" in metric else 1e-6), metric
+            tolerance = 1e-4 if "mm" in metric and "dice" not in metric else 1e-6
+            assert measured[name][metric] == pytest.approx(expected, abs=tolerance, nan_ok=True), (name, metric)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_monai_on_blobs_with_islands(seed, spacing):
+    assert_equals_monai(blobs(seed), blobs(seed + 100), spacing)
 
 
 small_masks = arrays(np.uint8, (4, 5, 3), elements=st.integers(0, 2))
 
 
-@settings(max_examples=60, deadline=None)
-@given(reference=small_masks, prediction=small_masks, spacing=st.sampled_from(SPACINGS))
-def test_equals_monai_on_any_small_masks(reference, prediction, spacing):
-    """Empty masks, single voxels and masks that touch the border included."""
-    measured = Reference(reference, STRUCTURES, spacing).measure(prediction)
-    for name, label in STRUCTURES.items():
-        for metric, expected in monai(reference == label, prediction == label, spacing).items():
-            assert measured[name][metric] == pytest.approx(expected, abs=1e-4, nan_ok=True), metric
+@st.composite
+def pairs_of_label_maps(draw):
+    """Of one shape, often with an axis of one voxel: dense ones, and ones with a few voxels far from each other."""
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 25)).flatmap(st.permutations))
+    elements = st.integers(0, 2)
+    dense = arrays(np.uint8, shape, elements=elements, fill=elements)
+    islands = arrays(np.uint8, shape, elements=elements, fill=st.just(0))
+    return draw(dense | islands), draw(dense | islands)
+
+
+@settings(max_examples=150, deadline=None)
+@given(maps=pairs_of_label_maps(), spacing=st.sampled_from(SPACINGS))
+def test_equals_monai_on_any_small_label_maps(maps, spacing):
+    """Empty structures, single voxels, islands and structures that touch the volume's edge included."""
+    assert_equals_monai(*maps, spacing)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,8 +158,22 @@ def test_voxels_with_the_ignore_label_do_not_count():
 
 
 def test_other_shape_is_refused():
+    one, other = np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8)
     with pytest.raises(ValueError, match="differ in shape"):
-        Reference(np.zeros((2, 2, 2), np.uint8), STRUCTURES, (1, 1, 1)).measure(np.zeros((2, 2, 3), np.uint8))
+        Reference(one, STRUCTURES, (1, 1, 1)).measure(other)
+    with pytest.raises(ValueError, match="differ in shape"):
+        dice_per_structure(one, other, STRUCTURES)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_inputs_are_left_alone_in_either_memory_order(order):
+    reference, prediction = (np.asarray(blobs(seed), order=order) for seed in (1, 2))
+    before = reference.copy(), prediction.copy()
+    measured = Reference(reference, STRUCTURES, (1, 2, 3), ignore_label=2).measure(prediction)
+    assert np.array_equal(reference, before[0])
+    assert np.array_equal(prediction, before[1])
+    contiguous = [np.ascontiguousarray(array) for array in before]
+    assert measured == Reference(contiguous[0], STRUCTURES, (1, 2, 3), ignore_label=2).measure(contiguous[1])
 
 
 def _sphere(radius, centre, spacing):
