@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from nnunet_plugin.paths import utf8_path
@@ -183,43 +182,31 @@ def _print_next_steps(dataset_id: int, plans: Path) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Measure a model under every perturbation of a catalogue; return the exit status."""
     parser = _run_parser()
-    arguments = parser.parse_args(argv)
-    from rich.console import Console
-
+    arguments = vars(parser.parse_args(argv))
+    scheduler, repeats = arguments.pop("scheduler"), arguments.pop("repeat")
+    if scheduler not in {None, "local"} and arguments["run"] is None:
+        parser.error("--scheduler ADDRESS needs -o RUN, a run folder that all machines see under this name")
     from nnunet_plugin.benchmark.errors import BenchmarkError
-    from nnunet_plugin.benchmark.progress import variant_progress
-    from nnunet_plugin.benchmark.results import RunFolder
-    from nnunet_plugin.benchmark.run import measure
-    from nnunet_plugin.benchmark.settings import Options, open_benchmark
 
-    console = Console(soft_wrap=True)
-    repeats = vars(arguments).pop("repeat")
-    options = Options(**vars(arguments))
-    failures: dict[str, str] = {}
+    folds = arguments.pop("folds")
     try:
-        benchmark = open_benchmark(options)
-        folders = [benchmark.run.path / "repeats" / f"{n:02d}" for n in range(1, repeats + 1)]
-        for folder in (None, *folders):
-            if folder is not None:
-                benchmark = replace(benchmark, run=RunFolder.create(folder, benchmark.run.settings))
-            console.print(f"Run folder: {benchmark.run.path}", highlight=False)
-            try:
-                with variant_progress(benchmark.size, console) as progress:
-                    measure(benchmark, benchmark.variants, progress)
-            finally:
-                table = benchmark.run.write_table()
-            failures |= benchmark.run.failures()
+        from rich.console import Console
+
+        from nnunet_plugin.benchmark.session import run_session
+        from nnunet_plugin.benchmark.settings import Options
+
+        options = Options(folds=tuple(folds) if folds else None, **arguments)
+        outcome = run_session(options, Console(soft_wrap=True), scheduler=scheduler, repeats=repeats)
     except BenchmarkError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    for case, message in failures.items():
+    for case, message in outcome.failures.items():
         print(f"not measured: {case}: {message}", file=sys.stderr)
-    run_folder = folders[0].parents[1] if folders else benchmark.run.path
-    print(f"Wrote {table}\nNext:\n  nnUNetv2_robustness_report run {run_folder}")
-    return 1 if failures else 0
+    print(f"Wrote {outcome.table}\nNext:\n  nnUNetv2_robustness_report run {outcome.run}")
+    return 1 if outcome.failures else 0
 
 
 def _run_parser() -> argparse.ArgumentParser:
@@ -251,4 +238,6 @@ def _run_parser() -> argparse.ArgumentParser:
     add("--threshold", default="0.5", choices=("0.5", "argmax"), help=f"{threshold} (default: %(default)s)")
     add("--threads", type=_positive, default=1, metavar="N", help="threads of torch (default: %(default)s)")
     add("--save-predictions", action="store_true", help="keep every predicted label map")
+    cluster = "hand the cases to the workers of a Dask scheduler, e.g. tcp://host:8786, or to processes started here"
+    add("--scheduler", metavar="ADDRESS|local", help=f"{cluster} (needs the extra distributed)")
     return parser

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from robustness_tests.options import (
@@ -32,11 +30,6 @@ if TYPE_CHECKING:
 
 # torch, TorchIO and nnU-Net are imported where they are used: this module is loaded by every pytest session of an
 # environment in which the plugin is installed.
-
-_BYTES_OF_A_PROCESS = 2 * 2**30
-_WINDOWS_AT_ONCE = 2
-# Measured on the study's network, 32 features at full resolution: 5.4 GiB for one window of 192^3.
-_BYTES_PER_PATCH_VOXEL = 800
 
 
 @dataclass(frozen=True)
@@ -251,41 +244,10 @@ class Gate:
         return ""
 
     def workers(self) -> int:
-        """Worker processes for ``-n auto``: a GPU each, or what cores, memory and the number of cases allow."""
-        import torch
+        """Worker processes for ``-n auto``."""
+        from nnunet_plugin.benchmark.workers import worker_count
 
-        device = benchmark_options(self._config).device
-        gpus: int = torch.cuda.device_count()
-        if gpus and device in {None, "cuda"}:
-            return min(gpus, len(self.benchmark.cohort.cases))
-        if device is not None and device != "cpu":
-            return 1
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        fitting = int(psutil.virtual_memory().available // self._bytes_per_worker())
-        return max(1, min(cores, fitting, len(self.benchmark.cohort.cases)))
-
-    def _bytes_per_worker(self) -> int:
-        ensemble = self.benchmark.ensemble
-        weights = sum(f.stat().st_size for f in ensemble.folder.glob("fold_*/checkpoint_final.pth"))
-        # float32 arrays alive at once: image, perturbed copy and spectra of a channel; logits and probabilities
-        arrays = 4 * (4 * len(ensemble.modalities) + 5 * (len(ensemble.structures) + 1))
-        forward = _WINDOWS_AT_ONCE * ensemble.patch_voxels * _BYTES_PER_PATCH_VOXEL
-        return int(_BYTES_OF_A_PROCESS + weights + forward + self._voxels_of_a_case() * arrays)
-
-    def _voxels_of_a_case(self) -> float:
-        """Voxels of the first readable case on the network's grid."""
-        import SimpleITK as sitk
-
-        for case in self.benchmark.cohort.cases:
-            reader = sitk.ImageFileReader()
-            reader.SetFileName(str(case.images[0]))
-            try:
-                reader.ReadImageInformation()
-            except RuntimeError:
-                continue  # it is reported when its turn comes
-            axes = zip(reader.GetSize(), reader.GetSpacing(), self.benchmark.ensemble.spacing_xyz, strict=False)
-            return float(math.prod(size * max(1.0, ours / networks) for size, ours, networks in axes))
-        return 0.0
+        return worker_count(self.benchmark, benchmark_options(self._config).device)
 
     def _device(self, asked: str | None) -> str | None:
         """Spread xdist's workers over the GPUs."""

@@ -1,0 +1,475 @@
+"""Many machines: a real scheduler, real worker processes, and the network that costs nothing.
+
+What one process that nobody disturbs gives is the oracle throughout.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+
+from nnunet_plugin.benchmark.results import RunFolder
+from nnunet_plugin.benchmark.workers import visible_gpus
+
+distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
+
+from nnunet_plugin.benchmark.cluster import worker  # noqa: E402
+from nnunet_plugin.benchmark.cluster.crew import Crew  # noqa: E402
+from nnunet_plugin.benchmark.cluster.local import LocalWorkers  # noqa: E402
+from nnunet_plugin.benchmark.cluster.tasks import Answer, Job  # noqa: E402
+from nnunet_plugin.benchmark.cluster.waves import Waves  # noqa: E402
+from nnunet_plugin.benchmark.settings import Options, open_benchmark  # noqa: E402
+
+HERE = {"n_workers": 0, "dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
+WORKER = """
+import asyncio, os, signal, sys
+signal.alarm(900)  # longer than others: the workers outlast a test
+os.environ.update(STUB_LOG={log!r}, STUB_SECONDS="0.02")
+import distributed
+from nnunet_plugin.benchmark.cluster import worker
+{before}
+async def work():
+    async with distributed.Worker({address!r}, nthreads={threads}, memory_limit=0, local_directory={folder!r}) as dask:
+        await dask.finished()
+asyncio.run(work())
+"""
+
+
+class Fleet:
+    """A scheduler in this process, workers and clients in processes of their own.
+
+    Attributes
+    ----------
+    stress
+        The call of the test at hand.
+    """
+
+    def __init__(self, cluster: distributed.LocalCluster, server, folder: Path) -> None:
+        self.cluster, self._server, self._folder = cluster, server, folder
+        self.log = folder / "log"
+        self.workers: list[int] = []
+
+    def serve(self, stress) -> None:
+        self.stress = stress
+        stress.log = self.log
+        stress.predictions()
+
+    def hire(self, count: int = 1, *, threads: int = 1, before: str = "") -> list[int]:
+        """Start workers and wait until the scheduler knows them."""
+        known = len(self.cluster.scheduler.workers)
+        values = {"log": str(self.log), "address": self.cluster.scheduler_address, "folder": str(self._folder)}
+        code = WORKER.format(before=before, threads=threads, **values)
+        hired = [self._server.start(code, self._folder / "workers") for _ in range(count)]
+        self.workers += hired
+        self._wait_for(known + count)
+        return hired
+
+    def fire(self, *workers: int) -> None:
+        """Kill workers and wait until the scheduler knows."""
+        known = len(self.cluster.scheduler.workers)
+        self._kill(*workers)
+        self._wait_for(known - len(workers))
+
+    def close(self) -> None:
+        self._kill(*self.workers)
+
+    def _kill(self, *workers: int) -> None:
+        for number in workers:
+            with suppress(ProcessLookupError):  # it went with its scheduler
+                os.killpg(number, signal.SIGKILL)
+            self._server.wait(number)
+            self.workers.remove(number)
+
+    def _wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + 60
+        while len(self.cluster.scheduler.workers) != count:
+            assert time.monotonic() < deadline, (self._folder / "workers").read_text()
+            time.sleep(0.01)
+
+    def start(self, *options: str, before: str = "") -> int:
+        return self.stress.start("--scheduler", self.cluster.scheduler_address, *options, before=before)
+
+    def call(self, *options: str, before: str = "") -> tuple[int, str]:
+        return self.stress.call("--scheduler", self.cluster.scheduler_address, *options, before=before)
+
+    def output(self) -> str:
+        return (self.stress.folder / "output").read_text()
+
+
+@pytest.fixture
+def empty_fleet(stress) -> Iterator[Fleet]:
+    with distributed.LocalCluster(**HERE) as cluster:
+        fleet = Fleet(cluster, stress.server, stress.folder)
+        fleet.serve(stress)
+        yield fleet
+        fleet.close()
+
+
+@pytest.fixture(scope="module")
+def lasting_fleet(processes, tmp_path_factory) -> Iterator[Fleet]:
+    with distributed.LocalCluster(**HERE) as cluster:
+        fleet = Fleet(cluster, processes, tmp_path_factory.mktemp("fleet"))
+        yield fleet
+        fleet.close()
+
+
+@pytest.fixture
+def fleet(lasting_fleet, stress) -> Iterator[Fleet]:
+    """Two workers, which take 20 ms for a prediction."""
+    lasting_fleet.hire(2 - len(lasting_fleet.workers))
+    lasting_fleet.serve(stress)
+    yield lasting_fleet
+    lasting_fleet.fire(*lasting_fleet.workers[2:])
+
+
+def assert_undisturbed(fleet: Fleet, undisturbed) -> None:
+    """Bit for bit, and no row is in a file twice."""
+    pd.testing.assert_frame_equal(fleet.stress.rows(), undisturbed.rows, check_exact=True)
+    assert fleet.stress.lines() == len(undisturbed.rows)
+
+
+def test_rows_are_those_of_one_process_and_nothing_is_computed_twice(fleet, undisturbed):
+    status, output = fleet.call(
+        before="from nnunet_plugin.benchmark import progress\nprogress._SECONDS_BETWEEN_LINES = 0"
+    )
+    assert status == 0
+    assert_undisturbed(fleet, undisturbed)
+    assert fleet.stress.predictions() == undisturbed.predictions
+    assert "65 of 65 variants measured" in output
+    assert f"nnUNetv2_robustness_report run {fleet.stress.run}" in output
+
+
+def test_worker_killed_at_work_loses_nothing(fleet, undisturbed):
+    client = fleet.start()
+    fleet.stress.wait_for_predictions(10)
+    fleet.fire(fleet.workers[0])
+    assert fleet.stress.server.wait(client) == 0
+    assert_undisturbed(fleet, undisturbed)
+    output = fleet.output()
+    assert output.count("lost worker tcp://") == 1
+    assert "Traceback" not in output
+    assert "distributed" not in output  # its own log
+    # A case that is taken up again predicts its baseline again, and what was in flight.
+    assert fleet.stress.predictions().total() <= undisturbed.predictions.total() + 5
+
+
+def test_last_worker_is_replaced(fleet, undisturbed):
+    client = fleet.start()
+    fleet.stress.wait_for_predictions(10)
+    fleet.fire(*fleet.workers)
+    fleet.hire()
+    assert fleet.stress.server.wait(client) == 0
+    assert_undisturbed(fleet, undisturbed)
+
+
+def test_client_killed_at_work_goes_on_where_it_was(fleet, undisturbed):
+    """The workers may still be at its cases when the next one comes."""
+    client = fleet.start()
+    fleet.stress.wait_for_predictions(10)
+    os.killpg(client, signal.SIGKILL)
+    fleet.stress.server.wait(client)
+    assert fleet.call()[0] == 0
+    assert_undisturbed(fleet, undisturbed)
+    assert fleet.stress.predictions().total() <= undisturbed.predictions.total() + 2
+
+
+def test_interrupted_client_says_so_and_goes_on(fleet, undisturbed):
+    client = fleet.start()
+    fleet.stress.wait_for_predictions(10)
+    os.kill(client, signal.SIGINT)
+    assert fleet.stress.server.wait(client) == 130
+    output = fleet.output()
+    assert "workers finish the case that they have in hand" in output
+    assert "the same command goes on from here" in output
+    assert "Traceback" not in output
+    assert fleet.call()[0] == 0
+    assert_undisturbed(fleet, undisturbed)
+
+
+def test_repeats_and_predictions(fleet, undisturbed):
+    assert fleet.call("--repeat", "1", "--save-predictions")[0] == 0
+    assert_undisturbed(fleet, undisturbed)
+    for folder in (fleet.stress.run, fleet.stress.run / "repeats" / "01"):
+        assert len(list(folder.glob("predictions/*/*.nii.gz"))) == undisturbed.predictions.total()
+    fleet.stress.run = fleet.stress.run / "repeats" / "01"
+    assert_undisturbed(fleet, undisturbed)
+
+
+def test_case_held_by_another_process_comes_last(fleet, undisturbed):
+    """The other process is this one, which lets go of the case as soon as the rest is measured."""
+    run = fleet.stress.run
+    (run / "rows").mkdir(parents=True)
+    with RunFolder.claim(HeldRun(run), "CHUM-001", dict):
+        client = fleet.start()
+        fleet.stress.wait_for_predictions(undisturbed.predictions.total() * 4 // 5)
+    assert fleet.stress.server.wait(client) == 0
+    assert_undisturbed(fleet, undisturbed)
+    assert fleet.stress.predictions() == undisturbed.predictions
+
+
+@dataclass
+class HeldRun:
+    """As much of a run folder as a claim needs, before there is one."""
+
+    path: Path
+    structures: tuple[str, ...] = ()
+
+
+RISING_AGAIN = "while pid := os.fork():\n    os.waitpid(pid, 0)"
+"""What a nanny does: whenever the worker dies, there is another one."""
+
+
+def test_case_that_kills_its_workers_is_recorded_and_no_other(empty_fleet, undisturbed):
+    """One worker, so that other cases wait behind it and die with it."""
+    fleet = empty_fleet
+    killer = "attempt = worker.attempt\n"
+    killer += "worker.attempt = lambda b, c, *more: os._exit(1) if c[0].name == 'CHUP-002' else attempt(b, c, *more)"
+    fleet.hire(before=f"{RISING_AGAIN}\n{killer}")
+    soon = "from nnunet_plugin.benchmark.cluster import waves\nwaves._DEATHS_ALLOWED = 1"
+    status, output = fleet.call(before=soon)
+    assert status == 1
+    assert "not measured: CHUP-002: 2 workers died over it" in output
+    assert output.count("not measured") == 1
+    others = undisturbed.rows[undisturbed.rows["case"] != "CHUP-002"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(fleet.stress.rows(), others, check_exact=True)
+
+
+def test_failing_case_is_named_and_the_others_are_measured(fleet, undisturbed):
+    images = Path(shutil.copytree(fleet.stress.images, fleet.stress.folder / "images"))
+    (images / "HMR-005_0001.nii.gz").unlink()
+    fleet.stress.images = images
+    status, output = fleet.call()
+    assert status == 1
+    assert "not measured: HMR-005: case HMR-005: PET is missing" in output
+    assert set(fleet.stress.rows()["case"]) == set(undisturbed.rows["case"]) - {"HMR-005"}
+
+
+OTHER_TORCH = """
+from nnunet_plugin.benchmark import settings
+version = settings.version
+settings.version = lambda name: "1.0" if name == "torch" else version(name)
+"""
+NO_PACKAGE = "sys.modules['nnunet_plugin.benchmark.cluster.tasks'] = None"
+NO_TORCH = "sys.modules['nnunet_plugin.benchmark.cluster.worker'] = None"
+OWN_DISK = """
+import ctypes, subprocess
+CLONE_NEWNS, MS_REC_PRIVATE = 0x20000, 0x44000
+libc = ctypes.CDLL(None)
+if libc.unshare(CLONE_NEWNS) or libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None):
+    os._exit(77)
+os.makedirs({run!r}, exist_ok=True)
+subprocess.run(["mount", "-t", "tmpfs", "none", {run!r}], check=True)
+"""
+
+
+@pytest.fixture
+def with_run(fleet) -> Fleet:
+    """The run folder is there, so that whoever comes first does not settle what the others have to be like."""
+    stress = fleet.stress
+    options = Options(stress.model, stress.images, stress.labels, stress.run, str(stress.catalogue), device="cpu")
+    open_benchmark(options)
+    return fleet
+
+
+@pytest.mark.parametrize(
+    ("unfit", "message"),
+    [
+        ({"threads": 2}, "is not used: it has 2 threads, a benchmark needs one; start workers with --nthreads 1"),
+        ({"before": OTHER_TORCH}, "versions.torch: the folder has"),
+        ({"before": NO_TORCH}, "is not used: ModuleNotFoundError"),
+        ({"before": NO_PACKAGE}, "install the same nnunetv2-robustness there"),
+    ],
+    ids=["threads", "other torch", "broken installation", "no package"],
+)
+def test_unfit_worker_is_left_out_in_words(with_run, undisturbed, unfit, message):
+    fleet = with_run
+    fleet.hire(**unfit)
+    status, output = fleet.call()
+    assert status == 0
+    assert message in output
+    assert output.count("is not used") == 1
+    assert "not measured" not in output
+    assert_undisturbed(fleet, undisturbed)
+    assert fleet.stress.predictions() == undisturbed.predictions
+
+
+def test_worker_that_does_not_see_the_run_folder_is_left_out(with_run, undisturbed):
+    """It has a disk of its own in that place, as machines have in theirs."""
+    fleet = with_run
+    try:
+        fleet.hire(before=OWN_DISK.format(run=str(fleet.stress.run)))
+    except AssertionError:
+        pytest.skip("no mount of its own for a process here")
+    status, output = fleet.call()
+    assert status == 0
+    assert f"it does not see the run folder {fleet.stress.run} that the others work in" in output
+    assert_undisturbed(fleet, undisturbed)
+
+
+def test_no_fit_worker_is_an_error_with_its_address(empty_fleet):
+    fleet = empty_fleet
+    fleet.hire(threads=2)
+    status, output = fleet.call()
+    assert status == 2
+    (address,) = fleet.cluster.scheduler.workers
+    assert f"error: no worker can be used: worker {address}: it has 2 threads" in output
+    assert not fleet.stress.run.exists()
+
+
+def test_wrong_option_is_the_error_of_one_process(fleet):
+    status, output = fleet.call("-f", "9")
+    assert status == 2
+    assert "fold 9; trained folds: 0, 1" in output
+    assert not fleet.stress.run.exists()
+
+
+def test_full_disk_ends_the_run_in_words(fleet, undisturbed, mount_at):
+    mount_at(fleet.stress.run, "size=56k")
+    status, output = fleet.call()
+    assert status == 2
+    assert "No space left on device" in output
+    assert "what is there is kept" in output
+    mount_at(fleet.stress.run, "size=8m")
+    assert fleet.call()[0] == 0
+    assert_undisturbed(fleet, undisturbed)
+
+
+SOON = "from nnunet_plugin.benchmark.cluster import connection\nconnection._SECONDS_TO_CONNECT = 1"
+
+
+def test_lost_scheduler_ends_the_run_in_words(empty_fleet):
+    fleet = empty_fleet
+    fleet.hire()
+    client = fleet.start(before=SOON)
+    fleet.stress.wait_for_predictions(5)
+    fleet.cluster.close()  # and with it the workers
+    assert fleet.stress.server.wait(client) == 2
+    output = fleet.output()
+    assert "the scheduler is gone; the same command goes on from here" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense", "tls://127.0.0.1:1", "gopher://127.0.0.1:1"])
+def test_unreachable_scheduler(stress, address):
+    status, output = stress.call("--scheduler", address, before=SOON)
+    assert status == 2
+    assert f"--scheduler {address}: no Dask scheduler can be reached there" in output
+    assert "Exception" not in output
+
+
+def test_missing_extra(stress):
+    status, output = stress.call("--scheduler", "tcp://127.0.0.1:1", before="sys.modules['distributed'] = None")
+    assert status == 2
+    assert "--scheduler needs dask.distributed: pip install 'nnunetv2-robustness[distributed]'" in output
+
+
+def test_address_needs_a_run_folder(stress, capsys):
+    from nnunet_plugin import cli
+
+    with pytest.raises(SystemExit, match="2"):
+        cli.run(["-m", "model", "-i", "images", "-l", "labels", "--scheduler", "tcp://127.0.0.1:1"])
+    assert "--scheduler ADDRESS needs -o RUN" in capsys.readouterr().err
+
+
+class MostTasks(distributed.diagnostics.plugin.SchedulerPlugin):
+    """Counts what the scheduler holds, where it holds it."""
+
+    def __init__(self, scheduler: distributed.Scheduler) -> None:
+        self._tasks = scheduler.tasks
+        self.most = self.seen = 0
+
+    def transition(self, _key, start, finish, *_args, **_kwargs) -> None:
+        self.most = max(self.most, len(self._tasks))
+        self.seen += start == "released" and finish == "waiting"
+
+
+def test_waves_are_two_cases_a_worker_however_many_there_are(tmp_path, monkeypatch):
+    done = []
+
+    def measure(_job: Job, case: str) -> Answer:
+        time.sleep(0.01)
+        done.append(case)
+        return Answer("measured", "", "")
+
+    monkeypatch.setattr(worker, "measure", measure)
+    settings = {"cohort": {"structures": ["GTVp"], "modalities": ["CT"], "labels": {"GTVp": 1}, "cases": ["a"]}}
+    run = RunFolder.create(tmp_path / "run", settings)
+    cases = [f"case-{number:02d}" for number in range(60)]
+    with (
+        distributed.LocalCluster(**HERE | {"n_workers": 3}, threads_per_worker=1, processes=False) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        counter = MostTasks(cluster.scheduler)
+        cluster.scheduler.add_plugin(counter)
+        crew = Crew(client, done.append)
+        crew.look()
+        Waves(client, crew, Job("job", "session", {}, str(run.path), "", 0.0), cases, lambda *_: None).finish()
+        deadline = time.monotonic() + 10
+        while cluster.scheduler.tasks:
+            assert time.monotonic() < deadline, "the scheduler keeps what is done"
+            time.sleep(0.01)
+    assert sorted(done) == cases
+    assert counter.seen == 60
+    # Two for each worker, and what each has just done, until the scheduler hears that it can go.
+    assert 3 < counter.most <= (2 + 1) * 3
+
+
+def test_what_the_scheduler_imports_is_light():
+    code = "import sys, nnunet_plugin.benchmark.cluster.tasks\n"
+    code += "assert not {'torch', 'nnunetv2', 'monai', 'pandas', 'SimpleITK'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_options_survive_as_plain_values():
+    options = Options(Path("/m"), Path("/i"), Path("/l"), Path("/r"), "paper", ("0", "1"), "cpu", 0.25, 3, "argmax", 2)
+    for given in (options, replace(options, run=None, folds=None, device=None, save_predictions=True)):
+        fields = worker.packed(given)
+        assert not any(isinstance(value, Path) for value in fields.values())
+        assert worker._unpacked(fields) == given
+
+
+def test_local_workers_get_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus(None) == visible_gpus("cuda") == ["0", "1"]
+    assert visible_gpus("cuda:1") == visible_gpus("cpu") == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-3")
+    assert visible_gpus(None) == ["5", "GPU-3"]
+    with LocalWorkers(visible_gpus(None)) as cluster:
+        seen = []
+        for _ in range(3):
+            ((name, spec),) = cluster.new_worker_spec().items()
+            seen.append(spec["options"]["env"]["CUDA_VISIBLE_DEVICES"])
+            cluster.worker_spec[name] = spec
+        cluster.worker_spec.clear()
+    assert seen == ["5", "GPU-3", "5"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that does not work")
+def test_broken_device_is_the_fault_of_the_worker(toy, tmp_path, monkeypatch):
+    """A stand-in for a GPU that fell off: the case is not recorded as failed, so that another worker can take it."""
+    options = Options(toy.folder, toy.images, toy.labels, tmp_path / "run", device="cpu")
+    worker._opened.cache_clear()
+    benchmark = worker._opened("session", options)
+    benchmark.ensemble.device = torch.device("cuda")
+    monkeypatch.setattr(worker, "get_worker", lambda: SimpleNamespace(address="tcp://here:1"))
+    monkeypatch.setattr(worker, "attempt", lambda b, c, *_: b.run.record_failure(c[0].name, "CUDA error") or [])
+    run = tmp_path / "run"
+    job = Job("job", "session", worker.packed(options), str(run), worker.file_sha256(run / "run.toml"), 0.0)
+    with pytest.raises(worker.BenchmarkError, match="its device cuda no longer works"):
+        worker.measure(job, "CHUM-001")
+    assert benchmark.run.failures() == {}
+    worker._opened.cache_clear()
