@@ -39,6 +39,8 @@ class Work:
         Name or file of the perturbations.
     folds, step_size
         Options of both commands.
+    processes
+        That nnU-Net starts to read and to write; None for its own choice.
     """
 
     study: Study
@@ -46,6 +48,7 @@ class Work:
     catalogue: str
     folds: tuple[str, ...]
     step_size: float
+    processes: int | None = None
 
     @cached_property
     def entries(self) -> tuple[Entry, ...]:
@@ -116,6 +119,8 @@ class ByHand:
         command += ["-o", str(self._predicted), "-d", str(DATASET_ID), "-tr", TRAINER, "-p", PLANS]
         command += ["-c", CONFIGURATION, "-device", "cpu"]
         command += ["-f", *self._work.folds, "-step_size", str(self._work.step_size)]
+        if self._work.processes is not None:
+            command += ["-npp", str(self._work.processes), "-nps", str(self._work.processes)]
         results = self._work.study.model.parents[1]
         environment = {name: str(results.with_name(name)) for name in FOLDER_VARIABLES}
         environment[TRAINER_VARIABLE] = str(external_trainer_path())
