@@ -12,7 +12,7 @@ from scipy import ndimage, stats
 
 from analysis.descriptors import Describer
 from bench.results import Agreement, Row, Settings
-from bench.timing import interleaved, torch_threads
+from bench.timing import interleaved, limited_threads
 from bench.volumes import FULL, QUICK, STRUCTURES, head, reference_map
 
 _SPACING = (1.0, 1.0, 1.0)
@@ -34,7 +34,7 @@ def measure(settings: Settings) -> list[Row]:
         return [by_the_formulas(mask, volumes, _SPACING) for mask in masks]
 
     settings.show("both structures")
-    with torch_threads(1):
+    with limited_threads(1):
         times, of_ours, of_theirs = interleaved(ours, theirs, settings.repeats)
         largest = max(
             abs(row[name] - value) / abs(value)

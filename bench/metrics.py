@@ -20,7 +20,7 @@ from monai.metrics import (
 )
 
 from bench.results import Agreement, Row, Settings
-from bench.timing import Times, interleaved, timed, torch_threads
+from bench.timing import Times, interleaved, limited_threads, timed
 from bench.volumes import FULL, QUICK, STRUCTURES, LabelMap, predictions, reference_map
 from nnunet_plugin.benchmark.metrics import Reference, dice_per_structure
 
@@ -40,7 +40,7 @@ def measure(settings: Settings) -> list[Row]:
     predicted = predictions(shape)
     by_kind: dict[str, Times] = {}
     largest_mm = largest = 0.0
-    with torch_threads(1), warnings.catch_warnings():
+    with limited_threads(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MONAI warns of empty masks
         for kind, prediction in predicted.items():
             settings.show(kind)

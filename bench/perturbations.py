@@ -12,7 +12,7 @@ import torch
 import torchio
 
 from bench.results import Agreement, Row, Settings
-from bench.timing import Times, interleaved, timed, torch_threads
+from bench.timing import Times, interleaved, limited_threads, timed
 from bench.volumes import FULL, QUICK, Volume, head, z_scored
 from nnunet_plugin.benchmark.catalogue import Entry, load_catalogue
 from nnunet_plugin.benchmark.perturbations import Perturber, Realised, draw, seed_of
@@ -29,7 +29,7 @@ def measure(settings: Settings) -> list[Row]:
     ct = head(shape)
     volumes = {"CT": ct, "PET": z_scored(ct)}
     entries = load_catalogue("paper").entries
-    with torch_threads(1):
+    with limited_threads(1):
         # The first call of a transform loads what it needs; no repeat is to carry that.
         middle = tuple(slice(n // 2, n // 2 + 16) for n in shape)
         _one_pass({name: volume[middle] for name, volume in volumes.items()}, entries, lambda _text: None)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.results import Row, Settings
-from bench.timing import timed, torch_threads
+from bench.timing import limited_threads, timed
 from bench.untrained import CASE, Study, write_study
 from nnunet_plugin.benchmark.run import measure as measure_cohort
 from nnunet_plugin.benchmark.settings import Options, open_benchmark
@@ -53,7 +53,7 @@ def measure(settings: Settings) -> list[Row]:
         "severities": {count: replace(base, severities=count) for count in counts},
         "folds": {count: replace(base, folds=count) for count in counts},
     }
-    with torch_threads(1), TemporaryDirectory() as temporary:
+    with limited_threads(1), TemporaryDirectory() as temporary:
         _seconds(_Load(edge=24), Path(temporary) / "warm_up")
         return [
             _row(dimension, loads, Path(temporary) / dimension, settings.show) for dimension, loads in grown.items()

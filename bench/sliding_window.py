@@ -13,7 +13,7 @@ import torch
 from bench.demo import case_names, find_demo, folds_used, images_of
 from bench.machine import cores
 from bench.results import Agreement, Row, Settings
-from bench.timing import interleaved, torch_threads
+from bench.timing import interleaved, limited_threads
 from bench.untrained import Study
 from nnunet_plugin.benchmark.predictor import Ensemble, PreparedCase
 
@@ -33,7 +33,7 @@ def measure(settings: Settings) -> list[Row]:
     study = find_demo()
     rows = []
     for name, (step_size, threads) in _ROWS.items():
-        with torch_threads(threads):
+        with limited_threads(threads):
             rows.append(_row(name, step_size, study, settings))
     return rows
 

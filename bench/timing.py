@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from bench.results import Agreement, Row
 
@@ -50,7 +51,7 @@ class Times:
             *medians,
             self.ratio,
             agreement=agreement,
-            extra=extra | {"torch_threads": torch.get_num_threads()},
+            extra=extra | {"threads": torch.get_num_threads()},
         )
 
 
@@ -80,14 +81,15 @@ def interleaved(ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
 
 
 @contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let PyTorch use so many threads."""
+def limited_threads(count: int) -> Iterator[None]:
+    """Let PyTorch and NumPy's BLAS use so many threads; more than there are idle cores makes either crawl."""
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with threadpool_limits(count):
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def _rounded(seconds: list[float]) -> list[float]:

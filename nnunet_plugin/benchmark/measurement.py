@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +151,8 @@ class CaseMeasurement:
 
     def _keep(self, label_map: LabelMap, file: Path) -> None:
         """Write a label map whole or not at all: a later session takes what is there for done."""
-        temporary = file.with_name(f".{os.getpid()}.{file.name}")
+        # One name for all processes: only the holder of the case writes, over what a killed one has left.
+        temporary = file.with_name(f".{file.name}")
         with writing(file, "the prediction"):
             file.parent.mkdir(parents=True, exist_ok=True)
             try:

@@ -40,9 +40,9 @@ def test_eight_workers_compute_each_case_once(configured, pytester, stub, monkey
     stub.unlink()
     (pytester.path / "run").rename(pytester.path / "shared")
     monkeypatch.syspath_prepend(STUB)
-    stub = importlib.import_module("stub_network")
-    monkeypatch.setattr(Ensemble, "forward", stub.forward)
-    monkeypatch.setattr(Ensemble, "finish", stub.finish)
+    network = importlib.import_module("stub_network")
+    monkeypatch.setattr(Ensemble, "forward", network.forward)
+    monkeypatch.setattr(Ensemble, "finish", network.finish)
     result = pytester.runpytest_inprocess(*configured, "-k", "noise")
     assert result.ret == pytest.ExitCode.OK
     assert Counter(stub.read_text().split()) == predicted

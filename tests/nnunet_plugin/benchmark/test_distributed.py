@@ -18,10 +18,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
+import psutil
 import pytest
 import torch
 
 from nnunet_plugin.benchmark.results import RunFolder
+from nnunet_plugin.benchmark.run import measure
 from nnunet_plugin.benchmark.workers import visible_gpus
 
 distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
@@ -37,7 +39,7 @@ HERE = {"n_workers": 0, "dashboard_address": None, "scheduler_kwargs": {"dashboa
 WORKER = """
 import asyncio, os, signal, sys
 signal.alarm(900)  # longer than others: the workers outlast a test
-os.environ.update(STUB_LOG={log!r}, STUB_SECONDS="0.02")
+os.environ.update(STUB_LOG={log!r}, STUB_SECONDS="0.01")
 import distributed
 from nnunet_plugin.benchmark.cluster import worker
 {before}
@@ -128,7 +130,7 @@ def lasting_fleet(processes, tmp_path_factory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def fleet(lasting_fleet, stress) -> Iterator[Fleet]:
-    """Two workers, which take 20 ms for a prediction."""
+    """Two workers, which take 10 ms for a prediction."""
     lasting_fleet.hire(2 - len(lasting_fleet.workers))
     lasting_fleet.serve(stress)
     yield lasting_fleet
@@ -166,6 +168,7 @@ def test_worker_killed_at_work_loses_nothing(fleet, undisturbed):
     assert fleet.stress.predictions().total() <= undisturbed.predictions.total() + 5
 
 
+@pytest.mark.slow
 def test_last_worker_is_replaced(fleet, undisturbed):
     client = fleet.start()
     fleet.stress.wait_for_predictions(10)
@@ -199,6 +202,7 @@ def test_interrupted_client_says_so_and_goes_on(fleet, undisturbed):
     assert_undisturbed(fleet, undisturbed)
 
 
+@pytest.mark.slow
 def test_repeats_and_predictions(fleet, undisturbed):
     assert fleet.call("--repeat", "1", "--save-predictions")[0] == 0
     assert_undisturbed(fleet, undisturbed)
@@ -232,6 +236,7 @@ RISING_AGAIN = "while pid := os.fork():\n    os.waitpid(pid, 0)"
 """What a nanny does: whenever the worker dies, there is another one."""
 
 
+@pytest.mark.slow
 def test_case_that_kills_its_workers_is_recorded_and_no_other(empty_fleet, undisturbed):
     """One worker, so that other cases wait behind it and die with it."""
     fleet = empty_fleet
@@ -350,6 +355,7 @@ def test_full_disk_ends_the_run_in_words(fleet, undisturbed, mount_at):
 SOON = "from nnunet_plugin.benchmark.cluster import connection\nconnection._SECONDS_TO_CONNECT = 1"
 
 
+@pytest.mark.slow
 def test_lost_scheduler_ends_the_run_in_words(empty_fleet):
     fleet = empty_fleet
     fleet.hire()
@@ -382,6 +388,56 @@ def test_address_needs_a_run_folder(stress, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.run(["-m", "model", "-i", "images", "-l", "labels", "--scheduler", "tcp://127.0.0.1:1"])
     assert "--scheduler ADDRESS needs -o RUN" in capsys.readouterr().err
+
+
+@pytest.fixture
+def local(toy, tmp_path) -> Iterator[subprocess.Popen[str]]:
+    """``--scheduler local`` in a group of its own, with the network of the toy model, at work."""
+    command = [sys.executable, "-c", "import sys; from nnunet_plugin.cli import run; sys.exit(run())"]
+    command += ["-m", toy.folder, "-i", toy.images, "-l", toy.labels, "-o", tmp_path / "run"]
+    command += ["--device", "cpu", "--scheduler", "local"]
+    with (tmp_path / "output").open("w") as output:
+        call = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not any(file.stat().st_size > 20_000 for file in (tmp_path / "run" / "rows").glob("*.jsonl")):
+        assert call.poll() is None, (tmp_path / "output").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield call
+    if call.poll() is None:
+        os.killpg(call.pid, signal.SIGKILL)
+        call.wait()
+
+
+def workers_of(call: subprocess.Popen[str]) -> list[psutil.Process]:
+    children = psutil.Process(call.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.slow
+def test_local_workers_with_a_real_network_give_the_same_to_the_last_bit(local, toy, tmp_path):
+    """All 37 variants; the first worker is killed at work, and its nanny starts another."""
+    workers_of(local)[0].kill()
+    assert local.wait(180) == 0, (tmp_path / "output").read_text()
+    assert (tmp_path / "output").read_text().count("lost worker") == 1
+    alone = open_benchmark(Options(toy.folder, toy.images, toy.labels, tmp_path / "alone", device="cpu"))
+    measure(alone, alone.variants)
+    here, there = (RunFolder(tmp_path / name).rows().filter(regex="^(?!seconds_)") for name in ("alone", "run"))
+    assert len(here) == 3 * 37 * 2
+    pd.testing.assert_frame_equal(there, here, check_exact=True)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_local_workers(local, tmp_path):
+    workers = workers_of(local)
+    assert workers
+    os.killpg(local.pid, signal.SIGINT)  # as a terminal does: to all of them
+    assert local.wait(60) == 130
+    output = (tmp_path / "output").read_text()
+    assert "the same command goes on from here" in output
+    assert "Traceback" not in output
+    psutil.wait_procs(workers, 5)
+    assert [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE] == []
 
 
 class MostTasks(distributed.diagnostics.plugin.SchedulerPlugin):
