@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -180,10 +179,12 @@ def _highest_but(volume: Volume, raised: dict[Frequency, complex]) -> float:
 
 def _component(volume: Volume, frequency: Frequency) -> complex:
     """One value of the spectrum."""
-    values: Any = volume.on_device.cpu().numpy()
-    for size, f in zip(reversed(values.shape), reversed(frequency), strict=True):
-        values = values @ np.exp(-2j * np.pi * f * np.arange(size) / size).astype(np.complex64)
-    return complex(values)
+    shape = volume.on_device.shape
+    x, y, z = (np.exp(-2j * np.pi * f * np.arange(n) / n) for n, f in zip(shape, frequency, strict=True))
+    # With PyTorch, which keeps to the threads that it was given.
+    waves = torch.from_numpy(np.stack([z.real, z.imag], axis=1).astype(np.float32)).to(volume.on_device)
+    along_z = torch.matmul(volume.on_device, waves).cpu().numpy()
+    return complex(x @ (along_z[..., 0] + 1j * along_z[..., 1]) @ y)
 
 
 def noise(volume: Volume, *, mean: float, std: float, seed: int) -> torch.Tensor:
