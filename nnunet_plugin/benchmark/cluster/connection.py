@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from distributed import Client, Security
-from distributed.comm import connect
+import distributed
+from distributed import Client, Security, rpc
 from distributed.versions import VersionMismatchWarning
 
 from nnunet_plugin.benchmark.cluster.crew import Say
@@ -29,12 +30,12 @@ def remote_client(address: str, say: Say) -> Iterator[Client]:
     address
         What the scheduler prints, e.g. ``tcp://host:8786``.
     say
-        Told where the versions of Dask or Python differ.
+        Told where the versions of Python differ.
 
     Raises
     ------
     BenchmarkError
-        Where no scheduler answers within ten seconds.
+        Where no scheduler of this version of Dask answers within ten seconds.
     """
     client = None
     try:
@@ -49,25 +50,34 @@ def remote_client(address: str, say: Say) -> Iterator[Client]:
 
 def _connected(address: str, say: Say) -> Client:
     try:
-        asyncio.run(_greet(address))
+        theirs = asyncio.run(_versions(address))
     except Exception as error:
         # Whatever listens there may be anything but a scheduler.
         raise BenchmarkError(
             f"--scheduler {address}: no Dask scheduler can be reached there ({' '.join(str(error).split())}); "
             "expected the address that it prints, such as tcp://host:8786, or local"
         ) from error
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", VersionMismatchWarning)
-        client = Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
-    for warning in caught:
-        say(f"this machine and the cluster have different versions: {warning.message}")
-    return client
+    ours = distributed.__version__
+    if theirs["distributed"] != ours:
+        raise BenchmarkError(
+            f"--scheduler {address}: found distributed {theirs['distributed']} there and {ours} here, expected the "
+            "same; install the same versions for the scheduler, the workers and this machine"
+        )
+    if theirs["python"] != platform.python_version():
+        say(f"the scheduler has Python {theirs['python']}, this machine {platform.python_version()}")
+    with warnings.catch_warnings():
+        # The scheduler needs none of the packages that it may lack; those of the workers are compared by the run.
+        warnings.simplefilter("ignore", VersionMismatchWarning)
+        return Client(address, timeout=_SECONDS_TO_CONNECT, set_as_default=False)
 
 
-async def _greet(address: str) -> None:
-    """Connect for a moment: where a client cannot, it is left in a state in which the interpreter waits for it."""
-    comm = await connect(address, timeout=_SECONDS_TO_CONNECT, **Security().get_connection_args("client"))
-    await comm.close()
+async def _versions(address: str) -> dict[str, str]:
+    """Versions of the scheduler: where a client fails to connect, it is left so that the interpreter waits for it."""
+    arguments = Security().get_connection_args("client")
+    async with rpc(address, timeout=_SECONDS_TO_CONNECT, connection_args=arguments) as scheduler:
+        versions = await scheduler.versions()
+    python = ".".join(map(str, versions["host"]["python"].split(".")[:3]))
+    return {"python": python, "distributed": versions["packages"]["distributed"]}
 
 
 @contextmanager

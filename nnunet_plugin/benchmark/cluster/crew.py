@@ -31,7 +31,7 @@ class Crew:
 
     def __init__(self, client: Client, say: Say) -> None:
         self._client = client
-        self._say = say
+        self.say = say
         self._here: set[str] = set()
         self._fit: set[str] = set()
         self._refused: dict[str, str] = {}
@@ -62,12 +62,12 @@ class Crew:
             return
         self._here = here
         for worker in sorted(self._fit - here):
-            self._say(f"lost worker {worker}; another one goes on with what it had in hand")
+            self.say(f"lost worker {worker}; another one goes on with what it had in hand")
             self._has_lost = True
         self._fit &= here
         self._give_up_if_hopeless()
         if not self._fit and not self._is_waiting:
-            self._say("there is no worker; waiting for one to join")
+            self.say("there is no worker; waiting for one to join")
         self._is_waiting = not self._fit
 
     def _examine(self, newcomers: Collection[str]) -> None:
@@ -126,7 +126,7 @@ class Crew:
         for worker, message in self._refused.items():
             if worker not in self._told:
                 known = message in self._told.values()
-                self._say(f"worker {worker} is not used" + (" either" if known else f": {message}"))
+                self.say(f"worker {worker} is not used" + (" either" if known else f": {message}"))
                 self._told[worker] = message
 
 

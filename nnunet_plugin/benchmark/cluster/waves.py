@@ -25,6 +25,7 @@ _DEATHS_ALLOWED = 3
 _FUTURES_PER_WORKER = 2
 _TICK_SECONDS = 1.0
 _SECONDS_UNTIL_TRIED_AGAIN = 2.0
+_TIMES_HELD_IN_SILENCE = 15
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Waves:
         self._flying: dict[str, _Flight] = {}
         self._available: Counter[str] = Counter()
         self._deaths: Counter[str] = Counter()
+        self._times_held: Counter[str] = Counter()
         self._answers: dict[str, Answer] = {}
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
@@ -107,7 +109,9 @@ class Waves:
 
     def _let_go(self) -> None:
         """Take back what no worker has begun."""
-        if self._client.status == "running":
+        if self._client.status != "running":
+            return
+        with suppress(OSError):  # the scheduler is lost just now
             self._client.unsubscribe_topic(PROGRESS)
             self._client.unsubscribe_topic(ANSWERS)
             self._client.cancel([flight.future for flight in self._flying.values()])
@@ -180,6 +184,9 @@ class Waves:
             self._waiting.append(case)
         elif answer.outcome == "held":
             self._held.append((time.monotonic() + _SECONDS_UNTIL_TRIED_AGAIN, case))
+            self._times_held[case] += 1
+            if self._times_held[case] == _TIMES_HELD_IN_SILENCE:
+                self._crew.say(f"case {case} is held by another process; waiting for it")
         elif answer.outcome == "unwritable":
             raise RunFolderError(answer.message)
 

@@ -22,13 +22,14 @@ import psutil
 import pytest
 import torch
 
+from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.run import measure
 from nnunet_plugin.benchmark.workers import visible_gpus
 
 distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
 
-from nnunet_plugin.benchmark.cluster import worker  # noqa: E402
+from nnunet_plugin.benchmark.cluster import connection, worker  # noqa: E402
 from nnunet_plugin.benchmark.cluster.crew import Crew  # noqa: E402
 from nnunet_plugin.benchmark.cluster.local import LocalWorkers  # noqa: E402
 from nnunet_plugin.benchmark.cluster.tasks import Answer, Job  # noqa: E402
@@ -376,6 +377,18 @@ def test_unreachable_scheduler(stress, address):
     assert "Exception" not in output
 
 
+def test_other_version_of_dask_is_refused_in_words(monkeypatch):
+    async def versions(_address: str) -> dict[str, str]:
+        return {"python": "3.11.0", "distributed": "2024.1.0"}
+
+    monkeypatch.setattr(connection, "_versions", versions)
+    with (
+        pytest.raises(BenchmarkError, match=r"found distributed 2024\.1\.0 there and .* here, expected the same"),
+        connection.remote_client("tcp://127.0.0.1:1", print),
+    ):
+        pass
+
+
 def test_missing_extra(stress):
     status, output = stress.call("--scheduler", "tcp://127.0.0.1:1", before="sys.modules['distributed'] = None")
     assert status == 2
@@ -512,6 +525,15 @@ def test_local_workers_get_a_gpu_each(monkeypatch):
             cluster.worker_spec[name] = spec
         cluster.worker_spec.clear()
     assert seen == ["5", "GPU-3", "5"]
+
+
+def test_worker_keeps_the_model_for_a_session_and_no_longer(toy, tmp_path):
+    """A model or cohort may have changed in its place since the last one."""
+    options = Options(toy.folder, toy.images, toy.labels, tmp_path / "run", device="cpu")
+    first = worker._opened("first", options)
+    assert worker._opened("first", options) is first
+    assert worker._opened("second", options) is not first
+    worker._opened.cache_clear()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that does not work")
