@@ -26,7 +26,7 @@ LARGEST_EXPONENT = 32.0
 """Up to this sum of a bias field's coefficients, float32 exponents leave the field accurate to 1e-5."""
 
 
-class Volume:
+class Channel:
     """One channel of a case and what all its variants share.
 
     Parameters
@@ -75,7 +75,7 @@ class Volume:
         return float(self.magnitudes.max())
 
 
-def bias_field(volume: Volume, *, coefficients: Sequence[float], order: int) -> torch.Tensor | None:
+def bias_field(channel: Channel, *, coefficients: Sequence[float], order: int) -> torch.Tensor | None:
     """``torchio.BiasField``: times the exponential of a polynomial of the coordinates.
 
     None where the coefficients are too large for float32.
@@ -85,10 +85,10 @@ def bias_field(volume: Volume, *, coefficients: Sequence[float], order: int) -> 
     grid = np.zeros((order + 1,) * 3)
     terms = np.argwhere(np.indices(grid.shape).sum(axis=0) <= order)  # in the order of TorchIO's three loops
     grid[tuple(terms.T)] = coefficients[: len(terms)]
-    x, y, z = (_powers(n, order) for n in volume.on_device.shape)
+    x, y, z = (_powers(n, order) for n in channel.on_device.shape)
     of_x = np.einsum("abc,yb,zc->ayz", grid, y, z, optimize=True)
-    left, right = (torch.from_numpy(part.astype(np.float32)).to(volume.on_device) for part in (x, of_x))
-    return torch.matmul(left, right.flatten(1)).exp_().view(volume.on_device.shape).mul_(volume.on_device)
+    left, right = (torch.from_numpy(part.astype(np.float32)).to(channel.on_device) for part in (x, of_x))
+    return torch.matmul(left, right.flatten(1)).exp_().view(channel.on_device.shape).mul_(channel.on_device)
 
 
 def _powers(size: int, order: int) -> Floats:
@@ -97,19 +97,19 @@ def _powers(size: int, order: int) -> Floats:
     return np.vander(coordinates / max(coordinates[-1], 0.5), order + 1, increasing=True)
 
 
-def ghosting(volume: Volume, *, num_ghosts: int, axis: int, intensity: float, restore: float | None) -> torch.Tensor:
+def ghosting(channel: Channel, *, num_ghosts: int, axis: int, intensity: float, restore: float | None) -> torch.Tensor:
     """``torchio.Ghosting``: every ``num_ghosts``-th plane of k-space weakened, but not the central ones."""
     if not num_ghosts or not intensity:
-        return volume.on_device.clone()
-    size = volume.on_device.shape[axis]
+        return channel.on_device.clone()
+    size = channel.on_device.shape[axis]
     change = np.zeros(size)
     change[::num_ghosts] = -intensity
     width = 1 if restore is None else int(np.round(restore * size)) // 2 * 2
     start = size // 2 - width // 2
     change[start : start + width] = 0
-    kernel = torch.from_numpy(_filter_along(change).astype(np.float32)).to(volume.on_device)
-    ghosts = _multiplied(kernel, volume.on_device, axis)
-    return ghosts.add_(volume.on_device)
+    kernel = torch.from_numpy(_filter_along(change).astype(np.float32)).to(channel.on_device)
+    ghosts = _multiplied(kernel, channel.on_device, axis)
+    return ghosts.add_(channel.on_device)
 
 
 def _filter_along(weights: Floats) -> Floats:
@@ -127,45 +127,45 @@ def _multiplied(matrix: torch.Tensor, volume: torch.Tensor, axis: int) -> torch.
     return torch.matmul(matrix, volume) if axis == 1 else torch.matmul(volume, matrix.T)
 
 
-def spike(volume: Volume, *, spikes_positions: npt.ArrayLike, intensity: float) -> torch.Tensor:
+def spike(channel: Channel, *, spikes_positions: npt.ArrayLike, intensity: float) -> torch.Tensor:
     """``torchio.Spike``: points of k-space raised by multiples of its maximum, which each spike raises again."""
-    shape = np.array(volume.on_device.shape)
+    shape = np.array(channel.on_device.shape)
     positions = np.reshape(np.asarray(spikes_positions), (-1, 3))
     if intensity == 0 or len(positions) == 0:
-        return volume.on_device.clone()
+        return channel.on_device.clone()
     frequencies = np.floor(positions * shape).astype(int) - shape // 2
-    heights = _spike_heights(volume, [(int(x), int(y), int(z)) for x, y, z in frequencies], intensity)
+    heights = _spike_heights(channel, [(int(x), int(y), int(z)) for x, y, z in frequencies], intensity)
     x, y, z = (np.exp(2j * np.pi * np.outer(np.arange(n), f / n)) for n, f in zip(shape, frequencies.T, strict=True))
     of_xy = (x[:, None] * y[None] * (np.array(heights) / shape.prod())).reshape(-1, len(heights))
     left, right = np.hstack([of_xy.real, -of_xy.imag]), np.hstack([z.real, z.imag]).T
-    waves = [torch.from_numpy(part.astype(np.float32)).to(volume.on_device) for part in (left, right)]
-    return torch.addmm(volume.on_device.flatten(0, 1), *waves).view(volume.on_device.shape)
+    waves = [torch.from_numpy(part.astype(np.float32)).to(channel.on_device) for part in (left, right)]
+    return torch.addmm(channel.on_device.flatten(0, 1), *waves).view(channel.on_device.shape)
 
 
 Frequency = tuple[int, int, int]
 
 
-def _spike_heights(volume: Volume, frequencies: Sequence[Frequency], intensity: float) -> list[float]:
+def _spike_heights(channel: Channel, frequencies: Sequence[Frequency], intensity: float) -> list[float]:
     """What is added at each frequency: ``intensity`` times the spectrum's maximum of that moment."""
     raised: dict[Frequency, complex] = {}
     heights = []
     for count, frequency in enumerate(frequencies, start=1):
         highest = max(map(abs, raised.values()), default=0.0)
-        if highest < volume.highest:
-            highest = max(highest, _highest_but(volume, raised))
+        if highest < channel.highest:
+            highest = max(highest, _highest_but(channel, raised))
         heights.append(intensity * highest)
         if count < len(frequencies):
-            before = raised[frequency] if frequency in raised else _component(volume, frequency)
+            before = raised[frequency] if frequency in raised else _component(channel, frequency)
             raised[frequency] = before + heights[-1]
     return heights
 
 
-def _highest_but(volume: Volume, raised: dict[Frequency, complex]) -> float:
+def _highest_but(channel: Channel, raised: dict[Frequency, complex]) -> float:
     """The spectrum's largest magnitude anywhere but at these frequencies."""
-    if not raised or (volume.is_non_negative and (0, 0, 0) not in raised):
-        return volume.highest
-    shape = np.array(volume.on_device.shape)
-    half = volume.magnitudes
+    if not raised or (channel.is_non_negative and (0, 0, 0) not in raised):
+        return channel.highest
+    shape = np.array(channel.on_device.shape)
+    half = channel.magnitudes
     # Half of the spectrum holds each pair of opposite frequencies once: one of the next len + 1 pairs is untouched.
     values, places = torch.topk(half.flatten(), min(len(raised) + 1, half.numel()))
     touched = {tuple(np.mod(frequency, shape).tolist()) for frequency in raised}
@@ -177,29 +177,29 @@ def _highest_but(volume: Volume, raised: dict[Frequency, complex]) -> float:
     return 0.0
 
 
-def _component(volume: Volume, frequency: Frequency) -> complex:
+def _component(channel: Channel, frequency: Frequency) -> complex:
     """One value of the spectrum."""
-    shape = volume.on_device.shape
+    shape = channel.on_device.shape
     x, y, z = (np.exp(-2j * np.pi * f * np.arange(n) / n) for n, f in zip(shape, frequency, strict=True))
     # With PyTorch, which keeps to the threads that it was given.
-    waves = torch.from_numpy(np.stack([z.real, z.imag], axis=1).astype(np.float32)).to(volume.on_device)
-    along_z = torch.matmul(volume.on_device, waves).cpu().numpy()
+    waves = torch.from_numpy(np.stack([z.real, z.imag], axis=1).astype(np.float32)).to(channel.on_device)
+    along_z = torch.matmul(channel.on_device, waves).cpu().numpy()
     return complex(x @ (along_z[..., 0] + 1j * along_z[..., 1]) @ y)
 
 
-def noise(volume: Volume, *, mean: float, std: float, seed: int) -> torch.Tensor:
+def noise(channel: Channel, *, mean: float, std: float, seed: int) -> torch.Tensor:
     """``torchio.Noise``: the same numbers, of the generator that PyTorch has on CPUs."""
-    drawn = torch.randn(volume.on_cpu.shape, generator=torch.Generator().manual_seed(seed))
-    return drawn.mul_(std).add_(mean).add_(volume.on_cpu)
+    drawn = torch.randn(channel.on_cpu.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn.mul_(std).add_(mean).add_(channel.on_cpu)
 
 
-def blur(volume: Volume, *, std: Sequence[float]) -> torch.Tensor:
+def blur(channel: Channel, *, std: Sequence[float]) -> torch.Tensor:
     """``torchio.Blur``: SciPy's Gaussian filter, ``std`` in mm along (x, y, z)."""
-    return torch.from_numpy(ndimage.gaussian_filter(volume.on_cpu.numpy(), np.divide(std, volume.spacing)))
+    return torch.from_numpy(ndimage.gaussian_filter(channel.on_cpu.numpy(), np.divide(std, channel.spacing)))
 
 
 def motion(
-    volume: Volume,
+    channel: Channel,
     *,
     degrees: npt.NDArray[np.float32],
     translation: npt.NDArray[np.float32],
@@ -208,10 +208,10 @@ def motion(
 ) -> torch.Tensor:
     """``torchio.Motion``: planes of k-space from moved copies; only z matters, the axis along which they take turns."""
     stock = torchio.Motion(degrees, translation, times, image_interpolation)
-    moves = stock.get_rigid_transforms(degrees, translation, volume.image)
+    moves = stock.get_rigid_transforms(degrees, translation, channel.image)
     order = list(range(len(moves)))
     stock.sort_spectra(order, times)
-    size = volume.on_cpu.shape[2]
+    size = channel.on_cpu.shape[2]
     copy_of_plane = np.zeros(size, dtype=int)
     start = 0
     for copy, stop in zip(order, [*(size * times).astype(int).tolist(), size], strict=True):
@@ -220,7 +220,7 @@ def motion(
     total: npt.NDArray[np.complex64] | None = None
     for copy in np.unique(copy_of_plane):
         weights = _half((copy_of_plane == copy).astype(float))
-        lines = volume.lines if copy == 0 else _moved_lines(volume, stock, moves[copy], image_interpolation)
+        lines = channel.lines if copy == 0 else _moved_lines(channel, stock, moves[copy], image_interpolation)
         total = lines * weights if total is None else _add_product(total, lines, weights)
     return torch.from_numpy(scipy.fft.irfft(total, n=size, axis=2, overwrite_x=True))
 
@@ -237,9 +237,9 @@ def _half(weights: Floats) -> npt.NDArray[np.float32]:
 
 
 def _moved_lines(
-    volume: Volume, stock: torchio.Motion, move: sitk.Euler3DTransform, interpolation: str
+    channel: Channel, stock: torchio.Motion, move: sitk.Euler3DTransform, interpolation: str
 ) -> npt.NDArray[np.complex64]:
-    _, moved = stock.resample_images(volume.image, [move, move], interpolation)  # the first is taken for the identity
+    _, moved = stock.resample_images(channel.image, [move, move], interpolation)  # the first is taken for the identity
     spectrum: npt.NDArray[np.complex64] = scipy.fft.rfft(sitk.GetArrayViewFromImage(moved).transpose(), axis=2)
     return spectrum
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Volume:
+class NetworkInput:
     """What the network is given of one variant.
 
     Attributes
@@ -78,11 +78,11 @@ class CaseMeasurement:
         self._perturber: tuple[str, Perturber] | None = None
         self._baseline: LabelMap | None = None
 
-    def unperturbed(self) -> Volume:
+    def unperturbed(self) -> NetworkInput:
         """The case as it is."""
-        return Volume(self._prepared.array, None, json.dumps(None), 0.0)
+        return NetworkInput(self._prepared.array, None, json.dumps(None), 0.0)
 
-    def perturb(self, variant: Variant) -> Volume:
+    def perturb(self, variant: Variant) -> NetworkInput:
         """Draw and apply a perturbation."""
         start = time.perf_counter()
         entry = self._benchmark.catalogue.entry(variant.perturbation, variant.severity)
@@ -93,7 +93,7 @@ class CaseMeasurement:
         perturbed = perturber.apply(realised)
         parameters = realised.to_json(perturber.relative_change(perturbed))
         array = self._ensemble.with_channel_xyz(self._prepared.array, channel, perturbed)
-        return Volume(array, seed, parameters, time.perf_counter() - start)
+        return NetworkInput(array, seed, parameters, time.perf_counter() - start)
 
     def _perturber_of(self, modality: str, channel: int) -> Perturber:
         # One at a time, since each keeps spectra; variants come modality by modality.
@@ -103,13 +103,13 @@ class CaseMeasurement:
             self._perturber = modality, Perturber(volume, self._ensemble.spacing_xyz, device)
         return self._perturber[1]
 
-    def predict(self, volume: Volume) -> tuple[Scores, float]:
+    def predict(self, volume: NetworkInput) -> tuple[Scores, float]:
         """Run the network; gives its scores and the seconds that it took."""
         start = time.perf_counter()
         scores = self._ensemble.forward(volume.array)
         return scores, time.perf_counter() - start
 
-    def store(self, key: VariantKey, volume: Volume, scores: Scores, seconds_predict: float) -> None:
+    def store(self, key: VariantKey, volume: NetworkInput, scores: Scores, seconds_predict: float) -> None:
         """Measure a prediction and append its rows; the baseline's comes first.
 
         Raises

@@ -21,7 +21,7 @@ import torchio
 
 from nnunet_plugin.benchmark.catalogue import BASELINE, Catalogue, Entry
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.forms import FORMS, Volume
+from nnunet_plugin.benchmark.forms import FORMS, Channel
 
 _IMAGE = "image"
 _DRAWS_REGARDLESS_OF_SIZE = frozenset(
@@ -146,7 +146,7 @@ class Perturber:
         self, volume: npt.NDArray[np.float32], spacing: Sequence[float], device: torch.device | str = "cpu"
     ) -> None:
         self.shape = volume.shape
-        self._volume = Volume(volume, spacing, torch.device(device))
+        self._channel = Channel(volume, spacing, torch.device(device))
 
     def apply(self, realised: Realised) -> npt.NDArray[np.float32]:
         """Apply a drawn perturbation.
@@ -167,8 +167,8 @@ class Perturber:
             Where it is not finite, such as a bias field that overflows.
         """
         form = FORMS.get(realised.transform)
-        values = form(self._volume, **realised.arguments) if form else None
-        perturbed = apply_stock(realised, self._volume.on_cpu, self._volume.spacing) if values is None else values
+        values = form(self._channel, **realised.arguments) if form else None
+        perturbed = apply_stock(realised, self._channel.on_cpu, self._channel.spacing) if values is None else values
         if not all(map(math.isfinite, torch.stack(perturbed.aminmax()).tolist())):
             raise BenchmarkError(f"{realised.transform} made values that are not finite; weaken it in the catalogue")
         result: npt.NDArray[np.float32] = perturbed.cpu().numpy()
@@ -182,13 +182,13 @@ class Perturber:
         float
             0 where nothing changed; infinite where a constant volume did.
         """
-        change = math.sqrt(torch.nn.functional.mse_loss(torch.from_numpy(perturbed), self._volume.on_cpu))
+        change = math.sqrt(torch.nn.functional.mse_loss(torch.from_numpy(perturbed), self._channel.on_cpu))
         spread = self._spread
         return float(f"{change / spread:.6g}") if spread else (math.inf if change else 0.0)
 
     @cached_property
     def _spread(self) -> float:
-        return float(np.std(self._volume.on_cpu.numpy(), dtype=np.float64))
+        return float(np.std(self._channel.on_cpu.numpy(), dtype=np.float64))
 
 
 def apply_stock(realised: Realised, volume: torch.Tensor, spacing: Sequence[float]) -> torch.Tensor:

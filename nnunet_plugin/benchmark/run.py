@@ -16,7 +16,7 @@ from pathlib import Path
 from nnunet_plugin.benchmark.catalogue import Catalogue
 from nnunet_plugin.benchmark.cohort import Case, Cohort
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.measurement import CaseMeasurement, Volume
+from nnunet_plugin.benchmark.measurement import CaseMeasurement, NetworkInput
 from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Variant, grid
 from nnunet_plugin.benchmark.pipeline import overlapped
 from nnunet_plugin.benchmark.predictor import Ensemble, Scores
@@ -265,7 +265,7 @@ class _Measured(_Step):
     work: _Case
     measurement: CaseMeasurement
     variant: Variant | None
-    volume: Volume
+    volume: NetworkInput
     is_new: bool = True
     _predicted: tuple[Scores, float] | None = None
 
