@@ -238,15 +238,15 @@ def test_ranking_with_pandas(public: Replication, paper_results: Path, baseline:
 
 
 def test_metric_correlations_with_scipy(public: Replication, graded: pd.DataFrame) -> None:
-    rows = table(public, "metric_correlations").set_index(["structure", "metric", "method", "observer"])
+    rows = table(public, "metric_correlations").set_index(["structure", "metric", "method", "rater"])
     assert len(rows) == 2 * 6 * 2 * 3
     part = graded[graded["LABEL"] == "Nodal"]
-    for metric, column in (("dice", "DICE"), ("hd", "HDRFDST"), ("accuracy", "ACURCY"), ("sensitivity", "SNSVTY")):
+    for metric, column in (("dice", "DICE"), ("hd_mm", "HDRFDST"), ("accuracy", "ACURCY"), ("sensitivity", "SNSVTY")):
         expected = stats.spearmanr(part[column], part["Likert 2"])
         found = rows.loc["GTVn", metric, "spearman", "observer_2"]
         assert (found["r"], found["n"]) == (pytest.approx(expected.statistic), 32)
-    assert rows.loc["GTVn", "hd", "spearman", "observer_1"]["infinite"] == 3
-    assert np.isnan(rows.loc["GTVn", "hd", "pearson", "observer_1"]["r"])
+    assert rows.loc["GTVn", "hd_mm", "spearman", "observer_1"]["infinite"] == 3
+    assert np.isnan(rows.loc["GTVn", "hd_mm", "pearson", "observer_1"]["r"])
     both = [rows.loc["GTVn", "dice", "pearson", f"observer_{k}"]["r"] for k in (1, 2)]
     assert rows.loc["GTVn", "dice", "pearson", "mean_of_coefficients"]["r"] == pytest.approx(np.mean(both))
 

@@ -185,6 +185,7 @@ def test_prints_where_the_page_is_and_what_holds(
         "delta_dice_with_reference.csv",
         "grades.csv",
         "metric_correlations.csv",
+        "prediction.csv",
         "ranking.csv",
         "usability.csv",
     ]

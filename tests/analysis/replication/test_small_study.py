@@ -143,9 +143,9 @@ def test_only_what_is_published_nowhere_is_missing(claims: dict[str, dict[str, A
 
 def test_grades(replication: Replication) -> None:
     grades = table(replication, "grades")
-    of_first = grades[(grades["observer"] == "observer_1") & (grades["graded"] == "baseline")]
+    of_first = grades[(grades["rater"] == "observer_1") & (grades["graded"] == "baseline")]
     assert of_first[of_first["structure"] == "GTVp"]["count"].tolist() == [2, 1, 1, 2, 0]
-    usability = table(replication, "usability").set_index(["graded", "structure", "observer"])
+    usability = table(replication, "usability").set_index(["graded", "structure", "rater"])
     first = usability.loc["baseline", "GTVp", "observer_1"]
     assert (first["usable"], first["n"], first["interval"]) == (3, 6, "Wilson")
     assert (first["low"], first["high"]) == (pytest.approx(0.1876, abs=1e-4), pytest.approx(0.8124, abs=1e-4))

@@ -1,0 +1,1 @@
+"""The clinical grading study as a kit: choose, blind, show, collect and analyse grades of contours."""

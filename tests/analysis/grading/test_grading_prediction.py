@@ -1,0 +1,278 @@
+"""Telling usable contours: against scikit-learn, resampling one draw at a time, and figures worked out by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from analysis.errors import AnalysisError
+from analysis.grading.case_bootstrap import auc_of_draws, case_draws, percentile_interval
+from analysis.grading.cut_off import best_cut_off
+from analysis.grading.grades import Grades, Part, parts
+from analysis.grading.prediction import predict_usability
+from analysis.statistics import cluster_bootstrap
+
+Lines = list[dict[str, Any]]
+ReadLines = Callable[[Lines], Grades]
+
+
+def lines_of(metric: list[Any], grades: list[list[int]], cases: list[str] | None = None, name: str = "dice") -> Lines:
+    """A rater per column of grades."""
+    return [
+        {
+            "case": cases[i] if cases else f"c{i}",
+            "item": i,
+            "structure": "s",
+            "rater": f"r{k}",
+            "grade": grade,
+            name: value,
+        }
+        for i, (value, given_grades) in enumerate(zip(metric, grades, strict=True))
+        for k, grade in enumerate(given_grades)
+    ]
+
+
+def finite(values: pd.Series) -> np.ndarray:
+    """scikit-learn refuses infinite scores; their rank is what counts."""
+    return np.clip(values.to_numpy(dtype=float), -1e9, 1e9)
+
+
+def pairwise_area(usable: np.ndarray, scores: np.ndarray) -> float:
+    """By definition, and faster than scikit-learn: the share of pairs in which the usable one scores higher."""
+    difference = scores[usable][:, None] - scores[~usable]
+    return float(((difference > 0) + (difference == 0) / 2).mean()) if difference.size else float("nan")
+
+
+def test_areas_with_scikit_learn(authors_grades: Grades) -> None:
+    table = predict_usability(authors_grades).auc.set_index(["structure", "metric", "rater"])
+    for part in parts(authors_grades):
+        for metric in authors_grades.metrics:
+            sign = -1 if metric == "hd_mm" else 1
+            expected = [roc_auc_score(part.grades[r] >= 3, sign * finite(part.items[metric])) for r in part.raters]
+            found = [table.loc[(part.structure, metric, rater), "auc"] for rater in part.raters]
+            assert found == pytest.approx(expected)
+            assert table.loc[(part.structure, metric, "mean"), "auc"] == pytest.approx(np.mean(expected))
+            better = table.loc[(part.structure, metric, "mean"), "better"]
+            assert better == ("lower" if metric == "hd_mm" else "higher")
+
+
+def test_intervals_one_resample_at_a_time(simulated: Grades) -> None:
+    """Unperturbed and perturbed contours together: up to three of a patient, drawn together."""
+    part = next(part for part in parts(simulated, together=True) if part.graded == "all")
+    table = predict_usability(simulated).auc.set_index(["graded", "structure", "metric", "rater"])
+    scores, cases = -finite(part.items["hd95_mm"]), list(part.cases)
+    usable = (part.grades >= 3).to_numpy()
+
+    def of_rater(column: int) -> Callable[[np.ndarray], float]:
+        return lambda rows: pairwise_area(usable[rows, column], scores[rows])
+
+    for column, rater in enumerate(part.raters):
+        expected = cluster_bootstrap(of_rater(column), cases)
+        row = table.loc[("all", part.structure, "hd95_mm", rater)]
+        assert (row["low"], row["high"]) == (pytest.approx(expected.low), pytest.approx(expected.high))
+        assert (row["n"], row["cases"]) == (32, 16)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scores=st.lists(st.integers(0, 6), min_size=4, max_size=25),
+    seed=st.integers(0, 10_000),
+)
+def test_area_of_every_resample(scores: list[int], seed: int) -> None:
+    """Ties and all: each row of weights gives what scikit-learn gives for the repeated items."""
+    rng = np.random.default_rng(seed)
+    positive = rng.random(len(scores)) < 0.5
+    draws = case_draws([f"c{i}" for i in range(len(scores))], resamples=8, seed=seed)
+    found = auc_of_draws(np.array(scores, dtype=float), positive, draws)
+    for weights, value in zip(draws, found, strict=True):
+        rows = np.repeat(np.arange(len(scores)), weights.astype(int))
+        if len(set(positive[rows])) < 2:
+            assert np.isnan(value)
+        else:
+            assert value == pytest.approx(roc_auc_score(positive[rows], np.array(scores)[rows]))
+
+
+def test_the_best_metric_and_its_difference_to_dice(grades_of: ReadLines) -> None:
+    """Two metrics, one resample at a time: share of resamples, paired difference, and the optimism of choosing."""
+    rng = np.random.default_rng(4)
+    n = 24
+    quality = rng.normal(0, 1, n)
+    better, dice = quality + rng.normal(0, 0.5, n), quality + rng.normal(0, 1.0, n)
+    grades = np.clip(np.round(3 + quality + rng.normal(0, 0.5, n)), 1, 5).astype(int)
+    lines = [
+        row | {"other": value} for row, value in zip(lines_of(list(dice), [[g] for g in grades]), better, strict=True)
+    ]
+    found = predict_usability(grades_of(lines)).best.iloc[0]
+    usable = grades >= 3
+    areas: list[tuple[float, float]] = []
+
+    def both(rows: np.ndarray) -> float:
+        areas.append((pairwise_area(usable[rows], better[rows]), pairwise_area(usable[rows], dice[rows])))
+        return areas[-1][0] - areas[-1][1]
+
+    difference = cluster_bootstrap(both, [f"c{i}" for i in range(n)])
+    drawn = np.array([pair for pair in areas if not np.isnan(pair[0])])
+    whole = np.array([roc_auc_score(usable, better), roc_auc_score(usable, dice)])
+    assert whole[0] > whole[1]
+    assert found["best"] == "other"
+    assert found["candidates"] == 2
+    assert found["auc"] == pytest.approx(whole[0])
+    assert found["difference_to_dice"] == pytest.approx(whole[0] - whole[1])
+    assert (found["difference_low"], found["difference_high"]) == pytest.approx((difference.low, difference.high))
+    assert found["best_share"] == pytest.approx(np.mean(drawn[:, 0] >= drawn[:, 1] - 1e-12))
+    chosen = np.where(drawn[:, 0] >= drawn[:, 1] - 1e-12, 0, 1)
+    optimism = np.mean([row[k] - whole[k] for row, k in zip(drawn, chosen, strict=True)])
+    # Where both are equally good in a resample either can stand for it.
+    assert found["auc_corrected"] == pytest.approx(whole[0] - optimism, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("names", "best", "tied"), [(("a", "dice", "b"), "dice", "a, b"), (("b", "worse", "a"), "b", "a")]
+)
+def test_metrics_that_rank_alike(grades_of: ReadLines, names: tuple[str, ...], best: str, tied: str) -> None:
+    """Dice stands for all that rank as it does, else the first column does; each is the best in every resample."""
+    lines = lines_of(list(range(12)), [[1 + i // 3] for i in range(12)], name=names[0])
+    for index, row in enumerate(lines):
+        row |= {names[1]: 0 if names[1] == "worse" else index**2, names[2]: index**3}
+    found = predict_usability(grades_of(lines)).best.iloc[0]
+    assert (found["best"], found["tied"], found["best_share"]) == (best, tied, 1)
+    assert found["auc"] == found["auc_corrected"] == 1
+
+
+def test_direction_is_fixed_beforehand(grades_of: ReadLines) -> None:
+    """A metric that ranks the wrong way round stays below 0.5 until it is said that lower is better."""
+    lines = lines_of(list(range(12)), [[5 - i // 3] for i in range(12)], name="volume_error")
+    grades = grades_of(lines)
+    assert predict_usability(grades).auc["auc"].tolist() == [0.0]
+    assert "expected direction" in predict_usability(grades).cut_offs["reason"][0]
+    turned = predict_usability(grades, ["volume_error"])
+    assert turned.auc["auc"].tolist() == [1.0]
+    cut_off = turned.cut_offs.iloc[0]
+    assert (cut_off["rule"], cut_off["cut_off"], cut_off["youden"]) == ("<=", 8, 1)
+    with pytest.raises(AnalysisError, match="did you mean 'volume_error'"):
+        predict_usability(grades, ["volume_eror"])
+
+
+def test_infinite_distances_are_worst_and_undefined_ones_are_counted(grades_of: ReadLines) -> None:
+    distance = ["inf", 9, 3, 4, "", "inf", 2, 5, 1, 6, 7, 8, "inf"]
+    grades = [[1], [3], [5], [4], [1], [2], [4], [4], [5], [3], [1], [3], [3]]
+    table = predict_usability(grades_of(lines_of(distance, grades, name="hd95_mm")))
+    row = table.auc.iloc[0]
+    defined = [(-1e9 if d == "inf" else -float(d), g[0] >= 3) for d, g in zip(distance, grades, strict=True) if d != ""]
+    assert row["auc"] == pytest.approx(roc_auc_score([u for _, u in defined], [s for s, _ in defined]))
+    assert (row["n"], row["undefined"], row["infinite"]) == (12, 1, 3)
+
+
+def brute_force(part: Part, metric: str, sign: int) -> tuple[float, float]:
+    """Highest Youden index over pooled grades by scikit-learn's curve, and the strictest threshold that has it."""
+    usable = part.usable().ravel()
+    scores = np.repeat(sign * finite(part.items[metric]), len(part.raters))
+    kept = ~np.isnan(usable)
+    false_rate, sensitivity, thresholds = roc_curve(usable[kept], scores[kept], drop_intermediate=False)
+    index = np.round(sensitivity - false_rate, 12)
+    return float(index.max()), float(sign * thresholds[index == index.max()].max())
+
+
+@pytest.mark.parametrize(("metric", "sign"), [("dice", 1), ("hd_mm", -1)])
+def test_cut_offs_with_scikit_learn(authors_grades: Grades, metric: str, sign: int) -> None:
+    for part in parts(authors_grades):
+        found = best_cut_off(part, metric, ("hd_mm",), case_draws(part.cases))
+        index, threshold = brute_force(part, metric, sign)
+        assert (found["youden"], found["cut_off"]) == (pytest.approx(index), pytest.approx(threshold))
+        assert found["youden"] == pytest.approx(found["sensitivity"] + found["specificity"] - 1)
+        assert (found["rule"], found["n"], found["cases"]) == (">=" if sign > 0 else "<=", 64, 32)
+        values = np.repeat(part.items[metric].to_numpy(), 2)
+        called = values >= found["cut_off"] if sign > 0 else values <= found["cut_off"]
+        usable = part.usable().ravel() == 1
+        assert found["sensitivity"] == pytest.approx(called[usable].mean())
+        assert found["specificity"] == pytest.approx(1 - called[~usable].mean())
+
+
+def test_optimism_one_resample_at_a_time(simulated: Grades) -> None:
+    """Harrell's: found anew in every resample, judged by the original data."""
+    part = next(part for part in parts(simulated) if part.graded == "baseline")
+    draws = case_draws(part.cases, resamples=200)
+    found = best_cut_off(part, "dice", (), draws)
+    usable, dice = part.usable(), part.items["dice"].to_numpy()
+
+    def index(rows: np.ndarray, threshold: float) -> float:
+        called, truth = np.repeat(dice[rows] >= threshold, usable.shape[1]), usable[rows].ravel() == 1
+        return float(called[truth].mean() - called[~truth].mean())
+
+    everything = np.arange(len(dice))
+    optimism, thresholds = [], []
+    for weights in draws:
+        rows = np.repeat(everything, weights.astype(int))
+        if len(set(usable[rows].ravel())) < 2:
+            continue
+        best = max(sorted(set(dice[rows]), reverse=True), key=lambda level: round(index(rows, level), 12))
+        thresholds.append(best)
+        optimism.append(index(rows, best) - index(everything, best))
+    assert len(thresholds) > 150
+    assert found["youden_corrected"] == pytest.approx(found["youden"] - np.mean(optimism))
+    expected = percentile_interval(np.array(thresholds), 16)
+    assert (found["low"], found["high"]) == pytest.approx(expected)
+
+
+def test_a_cut_off_by_hand(grades_of: ReadLines) -> None:
+    """Usable from 0.6 on but for one; 0.6 finds 5 of 6 usable ones and none of the other 6: J = 5/6."""
+    dice = [0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.15]
+    grades = [[1], [2], [1], [2], [2], [1], [3], [4], [5], [4], [3], [4]]
+    row = predict_usability(grades_of(lines_of(dice, grades))).cut_offs.iloc[0]
+    assert (row["cut_off"], row["sensitivity"], row["specificity"]) == (0.6, pytest.approx(5 / 6), 1)
+    assert row["youden_corrected"] < row["youden"]
+
+
+@pytest.mark.parametrize(
+    ("grades", "cases", "reason"),
+    [
+        ([3, 4, 5] * 4, 12, "all contours are usable"),
+        ([1, 2] * 6, 12, "no contour is usable"),
+        ([1, 4, 5] * 3, 9, "fewer than 10 cases (9)"),
+        ([1, 4, 5] * 4, 6, "fewer than 10 cases (6)"),
+    ],
+)
+def test_no_cut_off_and_why(grades_of: ReadLines, grades: list[int], cases: int, reason: str) -> None:
+    names = [f"c{i % cases}" for i in range(len(grades))]
+    found = predict_usability(grades_of(lines_of([g / 7 for g in grades], [[g] for g in grades], names)))
+    row = found.cut_offs.iloc[0]
+    assert row["reason"] == reason
+    assert np.isnan(row["cut_off"])
+    assert found.auc[["low", "high"]].isna().all(axis=None)
+
+
+def test_a_rater_who_finds_everything_usable(grades_of: ReadLines) -> None:
+    grades = [[1 + i % 5, 4] for i in range(15)]
+    found = predict_usability(grades_of(lines_of([i % 5 for i in range(15)], grades)))
+    table = found.auc.set_index("rater")
+    assert np.isnan(table.loc["r1", "auc"])
+    assert table.loc["mean", "auc"] == table.loc["r0", "auc"] == 1
+    assert table.loc["mean", "n"] == 15
+    assert found.best["raters"].tolist() == ["r0"]
+    # All resamples separate: that shows no spread.
+    assert np.isnan(table.loc["r0", "low"])
+
+
+def test_fast_enough_for_a_large_study(grades_of: ReadLines) -> None:
+    """Fifty contours of two structures, 13 metrics, two raters: 3 s at most."""
+    rng = np.random.default_rng(0)
+    lines: Lines = []
+    for structure in ("a", "b"):
+        for case in range(50):
+            quality = rng.normal()
+            metrics = {name: quality + rng.normal() for name in ("dice", *(f"m{i}" for i in range(12)))}
+            for rater in ("x", "y"):
+                grade = int(np.clip(round(3 + quality + rng.normal(0, 0.5)), 1, 5))
+                lines.append({"case": case, "structure": structure, "rater": rater, "grade": grade} | metrics)
+    grades = grades_of(lines)
+    start = time.perf_counter()
+    assert len(predict_usability(grades).auc) == 2 * 13 * 3
+    assert time.perf_counter() - start < 3
