@@ -11,6 +11,7 @@ from typing import TypeAlias
 from rich.console import Console
 
 from analysis.errors import AnalysisError
+from analysis.grading.commands import add_grading
 from analysis.model_update import compare_runs, load_margins
 from analysis.progress import step_progress
 from analysis.replication.page import write_replication
@@ -42,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_replicate(commands)
     _add_compare(commands)
+    add_grading(commands)
     return parser
 
 

@@ -20,6 +20,16 @@ _LEAST_R2 = 0.8
 Slices = tuple[slice, slice]
 
 
+def is_ct(modality: str) -> bool:
+    """Whether a channel of this name is taken to be in HU."""
+    return modality.upper() == "CT"
+
+
+def is_pet(modality: str) -> bool:
+    """Whether a channel of this name is taken to be in SUV."""
+    return modality.upper() in {"PET", "PT"}
+
+
 @dataclass(frozen=True)
 class Window:
     """Which values are drawn from black to white.
@@ -50,9 +60,9 @@ class Window:
         values
             The image, of any shape; NaN is ignored.
         """
-        if modality.upper() == "CT":
+        if is_ct(modality):
             return cls(-160.0, 240.0, False, f"{modality} level 40 HU, width 400 HU")
-        if modality.upper() in {"PET", "PT"}:
+        if is_pet(modality):
             return cls(0.0, 10.0, True, f"{modality} SUV 0 to 10, dark = high")
         low, high = np.nanpercentile(values, [1, 99])
         high = high if high > low else low + 1
@@ -64,10 +74,10 @@ class Window:
         grey: npt.NDArray[np.float32] = np.asarray(1 - share if self.inverted else share, np.float32)
         return grey
 
-    def on_scale_of(
+    def line_to(
         self, normalised: npt.NDArray[np.floating[Any]], image: npt.NDArray[np.floating[Any]]
-    ) -> Self | None:
-        """Find the same window on the scale of the normalised image.
+    ) -> tuple[float, float] | None:
+        """Find slope and offset that make normalised values of those of the image.
 
         nnU-Net's normalisations are linear (but for what they clip), so that a line through the voxels inside the
         window gives the scale, whichever of them it was.
@@ -79,8 +89,8 @@ class Window:
 
         Returns
         -------
-        Window or None
-            None where no line fits.
+        tuple or None
+            None where no rising line fits.
         """
         inside = np.isfinite(normalised) & (image >= self.low) & (image <= self.high)
         x, y = image[inside].astype(float), normalised[inside].astype(float)
@@ -89,9 +99,28 @@ class Window:
         if np.corrcoef(x, y)[0, 1] ** 2 < _LEAST_R2:
             return None
         slope, offset = np.polyfit(x, y, 1)
-        if slope <= 0:
+        return (float(slope), float(offset)) if slope > 0 else None
+
+    def on_scale_of(
+        self, normalised: npt.NDArray[np.floating[Any]], image: npt.NDArray[np.floating[Any]]
+    ) -> Self | None:
+        """Find the same window on the scale of the normalised image.
+
+        Parameters
+        ----------
+        normalised, image
+            The same voxels, normalised and not; NaN where there is none.
+
+        Returns
+        -------
+        Window or None
+            None where no line fits.
+        """
+        line = self.line_to(normalised, image)
+        if line is None:
             return None
-        return replace(self, low=float(slope * self.low + offset), high=float(slope * self.high + offset))
+        slope, offset = line
+        return replace(self, low=slope * self.low + offset, high=slope * self.high + offset)
 
 
 def axial(array: npt.NDArray[Any], geometry: sitk.Image) -> npt.NDArray[Any]:

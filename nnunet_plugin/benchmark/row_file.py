@@ -162,7 +162,7 @@ def parse_rows(path: Path, structures: Sequence[str]) -> tuple[dict[str, Any] | 
     case = path.stem
     for line in path.read_bytes().splitlines(keepends=True):
         position += len(line)
-        record = _record(line)
+        record = _row_line(line)
         if record is None or record.get("case") != case:
             break
         if header is None:
@@ -190,7 +190,7 @@ def read_header(path: Path) -> dict[str, Any] | None:
     with path.open("rb") as file:
         # A stray carriage return ends a line for parse_rows too.
         lines = file.readline().splitlines(keepends=True)
-    record = _record(lines[0]) if lines else None
+    record = _row_line(lines[0]) if lines else None
     return record if record and record.get("case") == path.stem and _is_header(record) else None
 
 
@@ -200,18 +200,23 @@ def encoded_line(record: Mapping[str, Any]) -> bytes:
     return body + _CHECKSUM + b'%08x"}\n' % zlib.crc32(body)
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    """What a line holds, or None where it is not what was written; rows of earlier versions have no checksum."""
+def decoded_line(line: bytes, *, may_lack_checksum: bool = False) -> dict[str, Any] | None:
+    """What a line of :func:`encoded_line` holds, or None where it is not as it was written."""
     if not line.endswith(b"\n"):
         return None
     body, found, checksum = line.rpartition(_CHECKSUM)
-    if found and checksum != b'%08x"}\n' % zlib.crc32(body):
+    if (found or not may_lack_checksum) and checksum != b'%08x"}\n' % zlib.crc32(body):
         return None
     try:
         record = json.loads(body + b"}" if found else line)
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def _row_line(line: bytes) -> dict[str, Any] | None:
+    # Rows of earlier versions have no checksum.
+    return decoded_line(line, may_lack_checksum=True)
 
 
 def _is_header(record: Mapping[str, Any]) -> bool:
