@@ -144,7 +144,9 @@ def _write(array: np.ndarray, path: Path) -> None:
 
 BROWSER_ARGUMENTS = [
     "--no-sandbox",
-    "--disable-gpu",
+    # WebGL in software, as where there is no GPU
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",

@@ -57,6 +57,7 @@ export class Outbox {
     this.onChange = onChange;
     this.waiting = JSON.parse(localStorage.getItem(name) ?? "[]");
     this.sending = false;
+    this.trouble = null;
   }
 
   // Drop what was made before something newer reached the server from elsewhere.
@@ -67,6 +68,7 @@ export class Outbox {
   add(path, body) {
     const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
     this.#keep([...this.waiting, { path, madeAt: new Date().toISOString(), body: { id, ...body } }]);
+    if (this.trouble) this.onChange(this.waiting.length, this.trouble);
     this.send();
   }
 
@@ -80,6 +82,7 @@ export class Outbox {
         await this.server.post(path, body);
         this.#keep(this.waiting.filter((entry) => entry.body.id !== body.id));
       }
+      this.trouble = null;
       this.onChange(0, null);
     } catch (error) {
       this.#handle(error instanceof Refusal ? error : new Refusal(0, "The server does not answer."));
@@ -91,6 +94,7 @@ export class Outbox {
   #handle(refusal) {
     if ([404, 413, 422].includes(refusal.status)) this.#keep(this.waiting.slice(1));
     if ([0, 404, 413, 422, 500, 507].includes(refusal.status)) this.timer = setTimeout(() => this.send(), RETRY_MS);
+    this.trouble = refusal;
     this.onChange(this.waiting.length, refusal);
   }
 

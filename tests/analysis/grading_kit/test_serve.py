@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import signal
 import socket
@@ -13,7 +11,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,52 +22,6 @@ from analysis.grading.journal import Journal
 pytest.importorskip("uvicorn", reason="the extra 'grading' is not installed")
 
 pytestmark = pytest.mark.timeout(180)
-
-REPORT = Path(sys.executable).parent / "nnUNetv2_robustness_report"
-
-
-class Server:
-    """A serve command that runs."""
-
-    def __init__(self, kit: Path) -> None:
-        command = [REPORT, "grading", "serve", kit, "--port", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.lines = [self.process.stdout.readline().strip()]
-        while not self.lines[-1].startswith("Raters sign in"):
-            assert self.process.poll() is None
-            self.lines.append(self.process.stdout.readline().strip())
-        self.port = int(re.search(r":(\d+)/", self.lines[0])[1])
-
-    def post(self, rater, token, path, body):
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/api/{rater}/{path}",
-            json.dumps({"session": "s", **body}).encode(),
-            {"Authorization": f"Bearer {token}"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
-
-    def end(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        self.process.communicate(timeout=20)
-        return self.process.returncode
-
-
-@pytest.fixture
-def start() -> Iterator[object]:
-    servers: list[Server] = []
-
-    def begin(kit):
-        servers.append(Server(kit))
-        return servers[-1]
-
-    if not serving.VIEWER.is_file():
-        pytest.skip("the package was built without the viewer (no npm)")
-    yield begin
-    for server in servers:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.communicate()
 
 
 def test_it_says_where_each_raters_page_is_and_ends_when_asked(start, folders):
