@@ -257,14 +257,20 @@ def _write_items(
 
 def _shown(kit: Kit, replay: CaseReplay, chosen: Chosen) -> tuple[dict[str, Any], dict[str, Voxel]]:
     """The volumes of an item by name, and where to look first."""
-    from analysis.grading.volumes import first_looks, in_display_order, in_image_units, label_map
+    from analysis.grading.volumes import first_looks, in_display_order, label_map, perturbed_image
     from nnunet_plugin.benchmark.perturbations import Variant
 
     images, prediction = dict(replay.images), replay.prediction
     if chosen.modality is not None:
         name = chosen.modality
         variant = replay.variant(Variant(name, chosen.perturbation, chosen.severity))
-        images[name] = in_image_units(variant.seen, replay.seen(name), images[name], name)
+        line = replay.normalisation(name)
+        if line is None:
+            raise AnalysisError(
+                f"{name}: its normalisation is no line, so that what was done to the network's input has no value in "
+                "the units of the image; perturbed images cannot be shown to raters; choose none (--top 0)"
+            )
+        images[name] = perturbed_image(images[name], replay.seen(name), variant.seen, slope=line[0])
         prediction = variant.prediction
     labels = label_map([replay.mask(prediction, structure) for structure in kit.structures])
     arrays: dict[str, Any] = {**images, CONTOURS: labels}

@@ -11,51 +11,32 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from analysis.errors import AnalysisError
 from analysis.grading.kit import Voxel
-from analysis.pictures.slices import Window
 
 Floats = npt.NDArray[np.float32]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 
-def in_image_units(
-    perturbed: npt.NDArray[np.floating[Any]],
-    unperturbed: npt.NDArray[np.floating[Any]],
+def perturbed_image(
     image: npt.NDArray[np.floating[Any]],
-    modality: str,
+    unperturbed: npt.NDArray[np.floating[Any]],
+    perturbed: npt.NDArray[np.floating[Any]],
+    slope: float,
 ) -> Floats:
-    """Bring a perturbed modality from the network's scale back to that of its image, e.g. HU or SUV.
+    """Do to an image, in its own units, what was done to its normalised copy.
 
     Parameters
     ----------
-    perturbed, unperturbed
-        Normalised, on the grid of the image; NaN where nnU-Net cropped.
     image
-        As stored.
-    modality
-        Its name.
-
-    Returns
-    -------
-    ndarray
-        The unperturbed image where nnU-Net cropped.
-
-    Raises
-    ------
-    AnalysisError
-        Where the normalisation is no line, so that there is no way back.
+        As stored, e.g. in HU or SUV.
+    unperturbed, perturbed
+        Normalised, on the grid of the image; NaN where nnU-Net cropped, which stays as it is.
+    slope
+        Of the line that normalised it.
     """
-    line = Window.of(modality, image).line_to(unperturbed, image)
-    if line is None:
-        raise AnalysisError(
-            f"{modality}: its normalisation is no line, so that what the network saw has no value in the units of the "
-            "image; a perturbed image cannot be shown to a rater"
-        )
-    slope, offset = line
-    back = (perturbed - offset) / slope
-    return np.where(np.isfinite(back), back, image).astype(np.float32)
+    change = (perturbed - unperturbed) / slope
+    return np.where(np.isfinite(change), image + change, image).astype(np.float32)
 
 
 def label_map(masks: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.uint8]:

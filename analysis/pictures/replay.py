@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torchio
 
 from analysis.case_images import CaseFiles, read_images
 from analysis.errors import AnalysisError
+from analysis.pictures.slices import Line, Window
 from nnunet_plugin.benchmark.metrics import dice_per_structure
 from nnunet_plugin.benchmark.model_folder import find_folds, model_hashes
 from nnunet_plugin.benchmark.perturbations import BASELINE_KEY, Perturber, Realised, Variant
@@ -127,6 +129,7 @@ class CaseReplay:
         self._run = run
         self._ensemble = ensemble
         self._case = case
+        self._files = files
         images, self.geometry = read_images(files)
         self.images: dict[str, Array] = {name: _array(image) for name, image in images.items()}
         self.reference = ensemble.read_label(files.label)
@@ -140,6 +143,17 @@ class CaseReplay:
     def seen(self, modality: str) -> Array:
         """The unperturbed modality as the network sees it, normalised; NaN where nnU-Net cropped."""
         return self._ensemble.in_original_geometry(self._channel(modality), self._prepared)
+
+    def normalisation(self, modality: str) -> Line | None:
+        """Slope and offset of the line that normalised a modality; None where it was no line."""
+        window = Window.of(modality, self.images[modality])
+        channel = self._ensemble.modalities.index(modality)
+        return window.line_to(self._prepared.array[channel], self._not_normalised[channel])
+
+    @cached_property
+    def _not_normalised(self) -> Array:
+        # On the grid of the network, as the image itself is not: resampled, images no longer lie on a line.
+        return self._ensemble.prepare(self._files.images, normalised=False).array
 
     def variant(self, variant: Variant) -> Replay:
         """Perturb a modality with the stored parameters, and predict.

@@ -19,6 +19,9 @@ _LEAST_R2 = 0.8
 
 Slices = tuple[slice, slice]
 
+Line = tuple[float, float]
+"""Slope and offset."""
+
 
 def is_ct(modality: str) -> bool:
     """Whether a channel of this name is taken to be in HU."""
@@ -74,23 +77,22 @@ class Window:
         grey: npt.NDArray[np.float32] = np.asarray(1 - share if self.inverted else share, np.float32)
         return grey
 
-    def line_to(
-        self, normalised: npt.NDArray[np.floating[Any]], image: npt.NDArray[np.floating[Any]]
-    ) -> tuple[float, float] | None:
-        """Find slope and offset that make normalised values of those of the image.
+    def line_to(self, normalised: npt.NDArray[np.floating[Any]], image: npt.NDArray[np.floating[Any]]) -> Line | None:
+        """Find the line that normalises an image.
 
-        nnU-Net's normalisations are linear (but for what they clip), so that a line through the voxels inside the
-        window gives the scale, whichever of them it was.
+        nnU-Net's normalisations are lines (but for what they clip), so that the voxels inside the window give it,
+        whichever of them it was.
 
         Parameters
         ----------
         normalised, image
-            The same voxels, normalised and not; NaN where there is none.
+            The same voxels on the same grid, normalised and not; NaN where there is none. Resampled, they no longer
+            lie on a line unless both were.
 
         Returns
         -------
         tuple or None
-            None where no rising line fits.
+            Slope and offset; None where no rising line fits.
         """
         inside = np.isfinite(normalised) & (image >= self.low) & (image <= self.high)
         x, y = image[inside].astype(float), normalised[inside].astype(float)
@@ -101,24 +103,8 @@ class Window:
         slope, offset = np.polyfit(x, y, 1)
         return (float(slope), float(offset)) if slope > 0 else None
 
-    def on_scale_of(
-        self, normalised: npt.NDArray[np.floating[Any]], image: npt.NDArray[np.floating[Any]]
-    ) -> Self | None:
-        """Find the same window on the scale of the normalised image.
-
-        Parameters
-        ----------
-        normalised, image
-            The same voxels, normalised and not; NaN where there is none.
-
-        Returns
-        -------
-        Window or None
-            None where no line fits.
-        """
-        line = self.line_to(normalised, image)
-        if line is None:
-            return None
+    def on_scale(self, line: Line) -> Self:
+        """Bring the window to the scale of an image that was normalised by a line."""
         slope, offset = line
         return replace(self, low=slope * self.low + offset, high=slope * self.high + offset)
 

@@ -195,9 +195,9 @@ def _panels(cell: _Cell, case: CaseReplay, replay: Replay, view: View) -> tuple[
         )
         for modality in sorted(case.images, key=lambda modality: modality == perturbed)
     ]
-    seen = case.seen(perturbed)
+    line = case.normalisation(perturbed)
     # Nothing to compare with where the normalisation is no line: then the network's own scale.
-    window = windows[perturbed].on_scale_of(seen, case.images[perturbed]) or Window.of("", seen)
+    window = windows[perturbed].on_scale(line) if line else Window.of("", case.seen(perturbed))
     grey = window.grey(view.of(replay.seen))
     panels.append(
         Panel(

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.loading import load_predictor, modalities
@@ -172,30 +173,35 @@ class Ensemble:
         spacing = [float(self._configuration.spacing[axis]) for axis in self._plans.transpose_backward]
         return spacing[2], spacing[1], spacing[0]
 
-    def prepare(self, images: Sequence[Path]) -> PreparedCase:
+    def prepare(self, images: Sequence[Path], *, normalised: bool = True) -> PreparedCase:
         """Read, crop, normalise and resample a case with nnU-Net's own preprocessor.
 
         Parameters
         ----------
         images
             One file per channel, in the order of :attr:`modalities`.
+        normalised
+            False leaves that step out: the values of the images on the grid of the network.
 
         Raises
         ------
         BenchmarkError
             Where the files cannot be read together, or the normalised image is not finite.
         """
-        preprocessor = self._configuration.preprocessor_class(verbose=False)
+        configuration = self._configuration if normalised else self._without_normalisation()
+        preprocessor = configuration.preprocessor_class(verbose=False)
         files = [str(image) for image in images]
         try:
-            array, _, properties = preprocessor.run_case(
-                files, None, self._plans, self._configuration, self._dataset_json
-            )
+            array, _, properties = preprocessor.run_case(files, None, self._plans, configuration, self._dataset_json)
         except Exception as error:
             raise BenchmarkError(f"nnU-Net cannot read and preprocess {', '.join(files)}: {error}") from error
         if not np.isfinite(array).all():
             raise BenchmarkError(f"{', '.join(files)}: NaN or infinite values after normalisation; repair the images")
         return PreparedCase(np.ascontiguousarray(array, dtype=np.float32), properties)
+
+    def _without_normalisation(self) -> ConfigurationManager:
+        schemes = ["NoNormalization"] * len(self.modalities)
+        return ConfigurationManager({**self._configuration.configuration, "normalization_schemes": schemes})
 
     def channel_xyz(self, array: Array, channel: int) -> Array:
         """One channel of a prepared array as (x, y, z), the order in which TorchIO perturbs."""

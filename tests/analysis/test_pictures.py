@@ -121,7 +121,8 @@ def test_a_case_is_prepared_and_predicted_once(run, tmp_path, monkeypatch, model
         )
     two = cells((CT_SPIKE, "GTVp", "CHUM-001", 0.1), (PET_NOISE, "GTVp", "CHUM-001", 0.1))
     assert len(draw_pictures(run, two, model, tmp_path).drawings) == 2
-    assert sorted(calls) == ["_load", "predict", "predict", "predict", "prepare"]
+    # Prepared once as the network sees it, once in units of the images for their windows.
+    assert sorted(calls) == ["_load", "predict", "predict", "predict", "prepare", "prepare"]
 
 
 def test_kept_predictions_are_used(measured, tmp_path, monkeypatch, model):
@@ -350,8 +351,10 @@ def test_windows_by_hand():
 def test_window_on_the_scale_of_the_network():
     hu = np.linspace(-1000, 1000, 5000)
     normalised = np.clip(hu, -500, 500) / 200 + 3  # as nnU-Net's CT scheme: clipped, then a line
-    window = Window.of("CT", hu).on_scale_of(np.where(hu > 900, np.nan, normalised), hu)
-    assert window is not None
+    window = Window.of("CT", hu)
+    line = window.line_to(np.where(hu > 900, np.nan, normalised), hu)
+    assert line == pytest.approx((1 / 200, 3))
+    window = window.on_scale(line)
     assert (window.low, window.high) == pytest.approx((-160 / 200 + 3, 240 / 200 + 3))
 
 
@@ -360,7 +363,7 @@ def test_no_window_where_no_line_fits(normalised):
     hu = np.linspace(-1000, 1000, 5000)
     noise = np.random.default_rng(0).normal(size=hu.size)
     values = {"flat": hu * 0, "noise": noise, "upside down": -hu, "nothing": hu * np.nan}[normalised]
-    assert Window.of("CT", hu).on_scale_of(values, hu) is None
+    assert Window.of("CT", hu).line_to(values, hu) is None
 
 
 def test_voxels_keep_their_proportions():

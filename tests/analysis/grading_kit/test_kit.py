@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -23,10 +24,12 @@ from analysis.errors import AnalysisError
 from analysis.grading.key import METRICS, read_key
 from analysis.grading.kit import CONTOURS, open_kit
 from analysis.grading.make import KitOptions, make_kit
-from analysis.grading.volumes import first_looks, in_display_order, in_image_units, label_map, write_volume
+from analysis.grading.volumes import first_looks, in_display_order, label_map, perturbed_image, write_volume
 from analysis.pictures.replay import CaseReplay, load_measured_model
 from nnunet_plugin.benchmark.perturbations import Variant
 from nnunet_plugin.benchmark.results import RunFolder
+from nnunet_plugin.benchmark.run import measure
+from nnunet_plugin.benchmark.settings import Options, open_benchmark
 
 KEYS = ["case", "modality", "perturbation", "severity", "structure"]
 
@@ -367,29 +370,69 @@ def test_volumes_lie_where_they_lay(tmp_path, direction):
 
 @given(st.floats(0.001, 50), st.floats(-100, 100), st.integers(0, 99))
 @settings(max_examples=30, deadline=None)
-def test_a_line_is_undone(slope, offset, seed):
-    """Property: normalise, perturb by any addition, and come back to the image plus the addition in its units."""
+def test_what_was_done_to_the_normalised_image_is_done_in_its_units(slope, offset, seed):
+    """Property: normalise, add anything, and see the image plus that in its own units."""
     rng = np.random.default_rng(seed)
     image = rng.uniform(-200, 300, (6, 7, 8))
     added = rng.normal(0, 50, image.shape)
     normalised = slope * image + offset
-    shown = in_image_units(normalised + slope * added, normalised, image, "CT")
+    shown = perturbed_image(image, normalised, normalised + slope * added, slope)
     np.testing.assert_allclose(shown, image + added, rtol=1e-4, atol=1e-2)
 
 
-def test_where_the_network_saw_nothing_the_image_is_shown():
+def test_where_the_network_saw_nothing_the_image_stays():
     image = np.arange(100.0).reshape(4, 5, 5)
     normalised = image / 10
     normalised[0] = np.nan
-    shown = in_image_units(normalised + 1, normalised, image, "CT")
+    shown = perturbed_image(image, normalised, normalised + 1, 0.1)
     np.testing.assert_allclose(shown[0], image[0])
-    np.testing.assert_allclose(shown[1:], image[1:] + 10, atol=1e-3)
+    np.testing.assert_allclose(shown[1:], image[1:] + 10)
 
 
-def test_no_way_back_from_a_normalisation_that_is_no_line():
-    image = np.random.default_rng(0).uniform(0, 200, (5, 5, 5))
-    with pytest.raises(AnalysisError, match="CT: its normalisation is no line"):
-        in_image_units(image, -image, image, "CT")
+def test_a_normalisation_that_is_no_line_is_refused(run_with_images, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(CaseReplay, "normalisation", lambda *_: None)
+    with pytest.raises(AnalysisError, match=r"its normalisation is no line.*--top 0"):
+        make_kit(RunFolder(run_with_images), toy.folder, tmp_path / "kit", options=small())
+    assert nothing_is_left(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def resampled(toy, tmp_path_factory):
+    """The toy cohort with voxels of 3 mm, which the model resamples to 4 mm, measured with noise in the CT."""
+    root = tmp_path_factory.mktemp("resampled")
+    for source in (toy.images, toy.labels):
+        (root / source.name).mkdir()
+        for file in source.iterdir():
+            image = sitk.ReadImage(str(file))
+            image.SetSpacing((3.0, 3.0, 3.0))
+            sitk.WriteImage(image, str(root / source.name / file.name))
+    options = Options(toy.folder, root / toy.images.name, root / toy.labels.name, root / "run", device="cpu")
+    measure(open_benchmark(options), [Variant("CT", "noise", 3), Variant("PET", "noise", 3)])
+    return RunFolder(root / "run")
+
+
+def test_the_scale_of_images_that_the_model_resamples(resampled, toy):
+    """By hand: nnU-Net brings the toy's CT to 0..1 by minimum and maximum and z-scores its PET, before it resamples."""
+    case = resampled.settings["cohort"]["cases"][0]
+    replay = CaseReplay(resampled, load_measured_model(resampled, toy.folder), case, find_case_files(resampled, case))
+    ct, pet = (replay.images[name].astype(float) for name in ("CT", "PET"))
+    assert replay.normalisation("CT") == pytest.approx((1 / np.ptp(ct), -ct.min() / np.ptp(ct)), rel=1e-3)
+    assert replay.normalisation("PET") == pytest.approx((1 / pet.std(), -pet.mean() / pet.std()), rel=1e-3)
+
+
+def test_images_that_the_model_resamples_keep_their_detail(resampled, toy, tmp_path):
+    """Away from the noise, a perturbed image is as sharp as the unperturbed one: only the change is resampled."""
+    kit = open_kit(make_kit(resampled, toy.folder, tmp_path / "kit", options=small(baseline=3)).kit)
+    table = pd.read_csv(tmp_path / "kit-key" / "key.csv")
+    (row,) = table[(table["modality"] == "PET") & (table["structure"] == "GTVp")].to_dict("records")
+    source = next((Path(resampled.settings["provenance"]["images"])).glob(f"{row['case']}_0001*"))
+    before = sitk.GetArrayFromImage(oriented(sitk.ReadImage(str(source)))).astype(float)
+    change = sitk.GetArrayFromImage(volume(kit, row["item"], "PET")) - before
+    assert 0.1 < change.std() / before.std() < 1
+    # Sharp edges of the image, where resampling it would leave residues, are no part of the change.
+    edges = np.abs(np.diff(before, axis=0))
+    correlation = np.corrcoef(edges.ravel(), np.abs(np.diff(change, axis=0)).ravel())[0, 1]
+    assert abs(correlation) < 0.1
 
 
 def test_looks_of_a_ring_lie_on_it():
