@@ -25,13 +25,17 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, call, print; bad input ends with one message and exit status 2."""
+    """Parse, call, print; bad input ends with one message and exit status 2, Ctrl-C with 130."""
     options = _parser().parse_args(arguments)
     try:
         options.call(options)
     except (AnalysisError, BenchmarkError) as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(getattr(options, "error_status", 2)) from None
+    except KeyboardInterrupt:
+        # The status of a program that was ended by SIGINT.
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _parser() -> argparse.ArgumentParser:

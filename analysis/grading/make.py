@@ -186,7 +186,7 @@ def _blinded(selection: Selection, options: KitOptions) -> tuple[dict[str, _Item
             f"--repeat: found {options.repeat}, expected no more than are chosen: "
             f"{counted(len(selection.chosen), 'item')}"
         )
-    draw = random.Random(options.seed)  # noqa: S311
+    draw = random.Random(f"codes {options.seed}")  # noqa: S311
     repeated = draw.sample(range(len(selection.chosen)), options.repeat)
     codes = draw_codes(len(selection.chosen) + options.repeat, draw)
     originals = {codes[len(selection.chosen) + n]: codes[index] for n, index in enumerate(repeated)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -54,7 +54,9 @@ def serve(
             say(line)
         hosts = [host.strip("[]"), "localhost", "127.0.0.1"] if _is_loopback(host) else ["*"]
         config = uvicorn.Config(grading_app(kit, hosts), log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        # Ctrl-C is how it ends; uvicorn has answered what was asked before it raises this.
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 def _refuse_missing_parts() -> None:

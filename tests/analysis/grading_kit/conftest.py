@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -68,7 +71,7 @@ class Server:
 
     def __init__(self, kit: Path, port: int) -> None:
         command = [REPORT, "grading", "serve", kit, "--port", str(port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines = [self.process.stdout.readline().strip()]
         while not self.lines[-1].startswith("Raters sign in"):
             assert self.process.poll() is None
@@ -86,7 +89,7 @@ class Server:
 
     def end(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        self.process.communicate(timeout=20)
+        _, self.errors = self.process.communicate(timeout=20)
         return self.process.returncode
 
 
@@ -107,3 +110,27 @@ def start() -> Iterator[Callable[..., Server]]:
         if server.process.poll() is None:
             server.process.kill()
         server.process.communicate()
+
+
+@pytest.fixture
+def serve_here() -> Iterator[Callable[[Path], Any]]:
+    """Serve kits from a thread of this process, which starts faster than the command; gives an object with a port."""
+    uvicorn = pytest.importorskip("uvicorn", reason="the extra 'grading' is not installed")
+    if not serving.VIEWER.is_file():
+        pytest.skip("the package was built without the viewer (no npm)")
+    from analysis.grading.server import grading_app
+
+    running: list[tuple[Any, threading.Thread]] = []
+
+    def begin(kit: Path) -> Any:
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(grading_app(open_kit(kit), ["127.0.0.1"]), log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append((server, thread))
+        return SimpleNamespace(port=listener.getsockname()[1])
+
+    yield begin
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(timeout=20)

@@ -111,11 +111,11 @@ def refuse_violations(page):
     ] == []
 
 
-def test_an_afternoon_at_the_desk(browser, start, folders, tmp_path):
+def test_an_afternoon_at_the_desk(browser, serve_here, folders, tmp_path):
     """Sign in, look, grade 12 cases by keyboard, close in the middle, resume, export, analyse."""
     kit = folders.open()
     order = kit.raters["rater-1"].order
-    server = start(folders.kit)
+    server = serve_here(folders.kit)
     desk = Desk(browser, server, "rater-1")
     refuse_violations(desk.page)
 
@@ -223,9 +223,9 @@ def analyse(folders, tmp_path, found):
     assert "phantom" in (tmp_path / "out" / "grading.html").read_text()
 
 
-def test_keys_change_what_is_seen(browser, start, folders):
+def test_keys_change_what_is_seen(browser, serve_here, folders):
     """Each view key against the pixels that it must change."""
-    server = start(folders.kit)
+    server = serve_here(folders.kit)
     desk = Desk(browser, server, "rater-2")
     desk.sign_in(folders.tokens["rater-2"])
     code = desk.wait_for_images()
@@ -259,8 +259,8 @@ def test_keys_change_what_is_seen(browser, start, folders):
     assert desk.complaints == []
 
 
-def test_everything_fits_the_screen_and_can_be_reached_by_tab(browser, start, folders):
-    server = start(folders.kit)
+def test_everything_fits_the_screen_and_can_be_reached_by_tab(browser, serve_here, folders):
+    server = serve_here(folders.kit)
     desk = Desk(browser, server, "rater-1")
     desk.sign_in(folders.tokens["rater-1"])
     desk.wait_for_images()
@@ -328,9 +328,9 @@ def test_a_browser_that_is_closed_while_the_server_is_away(browser, start, folde
     assert {key: grade.grade for key, grade in grades.items()} == {(code, "GTVp"): 3}
 
 
-def test_one_token_in_two_browsers(browser, start, folders):
+def test_one_token_in_two_browsers(browser, serve_here, folders):
     kit = folders.open()
-    server = start(folders.kit)
+    server = serve_here(folders.kit)
     first, second = (Desk(browser, server, "rater-1") for _ in range(2))
     for desk in (first, second):
         desk.sign_in(folders.tokens["rater-1"])
@@ -377,10 +377,10 @@ def hand_made_kit(folder):
 
 
 @pytest.mark.parametrize("keys", [[], ["+", "+"], ["ArrowUp", "ArrowLeft", "PageUp"]])
-def test_contours_lie_where_the_viewer_draws_the_image(browser, start, tmp_path, keys):
+def test_contours_lie_where_the_viewer_draws_the_image(browser, serve_here, tmp_path, keys):
     """Against NiiVue's own pixels: the contour encloses what is brighter than half, to two pixels, in each plane."""
     token = hand_made_kit(tmp_path / "kit")
-    desk = Desk(browser, start(tmp_path / "kit"), "rater-1")
+    desk = Desk(browser, serve_here(tmp_path / "kit"), "rater-1")
     desk.sign_in(token)
     desk.wait_for_images()
     desk.press(*keys)
@@ -398,9 +398,9 @@ def test_contours_lie_where_the_viewer_draws_the_image(browser, start, tmp_path,
     assert 0.3 < inside < 0.7  # the line is half in, half out
 
 
-def test_outlines_are_those_of_scikit_image(browser, start, folders):
+def test_outlines_are_those_of_scikit_image(browser, serve_here, folders):
     """Marching squares of random masks, against ``skimage.measure.find_contours``: the same closed polygons."""
-    desk = Desk(browser, start(folders.kit), "rater-1")
+    desk = Desk(browser, serve_here(folders.kit), "rater-1")
     rng = np.random.default_rng(0)
     for density in (0.1, 0.5, 0.9):
         mask = rng.random((12, 9)) < density
