@@ -1,4 +1,4 @@
-"""The commands as their user calls them: from select to figures with simulated raters, one message for what is wrong."""
+"""The commands as their user calls them: select to figures with simulated raters, one message for what is wrong."""
 
 from __future__ import annotations
 
