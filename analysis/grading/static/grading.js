@@ -1,6 +1,6 @@
 // The page: signing in, one case at a time, grades by number keys.
 
-import { Outbox, Refusal, Server, raterOf } from "/static/store.js";
+import { Outbox, Refusal, Server, keep, kept, raterOf } from "/static/store.js";
 import { LINES, Viewer, WINDOWS } from "/static/viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -20,7 +20,7 @@ async function signIn(token) {
   const server = new Server(rater, token);
   const state = await server.signIn();
   // For this tab alone, so that a reload goes on; closing it signs out.
-  sessionStorage.setItem(TOKEN, token);
+  keep("sessionStorage", TOKEN, token);
   if (!asked) history.replaceState(null, "", `/grade/${encodeURIComponent(rater)}`);
   $("door").hidden = true;
   $("desk").hidden = false;
@@ -37,7 +37,8 @@ class Desk {
     this.comments = { ...state.comments };
     this.codes = state.items.map((item) => item.code);
     this.viewer = new Viewer($("views"), state.modalities, state.structures);
-    this.outbox = new Outbox(server, `grading-outbox ${state.kit} ${state.rater}`, (...news) => this.#report(...news));
+    const name = `grading-outbox ${state.kit} ${state.rater}`;
+    this.outbox = new Outbox(server, name, (...news) => this.#report(...news), (...news) => this.#reportRefused(...news));
     this.volumes = new Map();
     this.place = 0;
     this.active = state.structures[0];
@@ -236,10 +237,10 @@ class Desk {
     return this.busy;
   }
 
-  // The case before, this one and the next are kept.
+  // The case before, this one and the next are held.
   #fetch(place) {
-    for (const kept of this.volumes.keys()) {
-      if (Math.abs(kept - this.place) > 1) this.volumes.delete(kept);
+    for (const held of this.volumes.keys()) {
+      if (Math.abs(held - this.place) > 1) this.volumes.delete(held);
     }
     if (!this.volumes.has(place)) {
       const names = [...this.state.modalities.map((modality) => modality.file), this.state.contours];
@@ -335,7 +336,7 @@ class Desk {
     $("state").textContent = words;
   }
 
-  // about: images or store, whose trouble ends by itself.
+  // about: images, store or refused; each ends by itself, but for the last.
   #alarm(about, words, canGoOn = false) {
     this.alarms[about] = words;
     const all = Object.values(this.alarms).filter(Boolean);
@@ -344,16 +345,20 @@ class Desk {
     if (about === "store") $("go-on").hidden = !canGoOn;
   }
 
+  #reportRefused({ body }, refusal) {
+    this.#alarm("refused", `${body.item}: not stored, and never will be: ${refusal.message} Reload the page.`);
+  }
+
   #report(waiting, refusal) {
     if (!refusal) {
       this.#alarm("store", "");
       if (this.sent) this.#say("stored");
       return;
     }
-    if (refusal.status === 401 || refusal.status === 403) sessionStorage.removeItem(TOKEN);
-    const kept = waiting ? ` Not stored yet: ${waiting}; kept in this browser and sent again.` : "";
+    if (refusal.status === 401 || refusal.status === 403) keep("sessionStorage", TOKEN, null);
+    const unsent = waiting ? ` Not stored yet: ${waiting}; kept in this browser and sent again.` : "";
     this.#say("not stored");
-    this.#alarm("store", `${refusal.message}${kept}`, [401, 403, 409].includes(refusal.status));
+    this.#alarm("store", `${refusal.message}${unsent}`, [401, 403, 409].includes(refusal.status));
   }
 }
 
@@ -384,7 +389,7 @@ async function tryToSignIn(token) {
   try {
     await signIn(token);
   } catch (error) {
-    sessionStorage.removeItem(TOKEN);
+    keep("sessionStorage", TOKEN, null);
     $("desk").hidden = true;
     $("door").hidden = false;
     $("refused").textContent = error instanceof Refusal ? error.message : `The page cannot start: ${error.message}`;
@@ -397,5 +402,5 @@ $("sign-in").addEventListener("submit", (event) => {
   tryToSignIn($("token").value.trim());
 });
 $("token").focus();
-const token = sessionStorage.getItem(TOKEN);
+const token = kept("sessionStorage", TOKEN);
 if (token) tryToSignIn(token);

@@ -2,6 +2,25 @@
 
 const RETRY_MS = 2000;
 
+// Put a value into localStorage or sessionStorage; tells whether it could be: storage can be full or switched off.
+export function keep(storage, name, value) {
+  try {
+    window[storage].setItem(name, JSON.stringify(value));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// The value, or null.
+export function kept(storage, name) {
+  try {
+    return JSON.parse(window[storage].getItem(name));
+  } catch {
+    return null;
+  }
+}
+
 export class Refusal extends Error {
   constructor(status, message) {
     super(message);
@@ -51,23 +70,25 @@ async function answer(request) {
 // Sends one after the other, in order; tries again until each is stored or refused for good.
 export class Outbox {
   // onChange(waiting, trouble): how many are not stored yet, and what keeps them, a Refusal or null.
-  constructor(server, name, onChange) {
+  // onRefused(entry, refusal): one will never be stored.
+  constructor(server, name, onChange, onRefused) {
     this.server = server;
     this.name = name;
     this.onChange = onChange;
-    this.waiting = JSON.parse(localStorage.getItem(name) ?? "[]");
+    this.onRefused = onRefused;
+    this.waiting = this.#stored() ?? [];
     this.sending = false;
     this.trouble = null;
   }
 
   // Drop what was made before something newer reached the server from elsewhere.
   forget(isStale) {
-    this.#keep(this.waiting.filter((entry) => !isStale(entry)));
+    this.#change((waiting) => waiting.filter((entry) => !isStale(entry)));
   }
 
   add(path, body) {
     const id = crypto.getRandomValues(new Uint32Array(4)).join("-");
-    this.#keep([...this.waiting, { path, madeAt: new Date().toISOString(), body: { id, ...body } }]);
+    this.#change((waiting) => [...waiting, { path, madeAt: new Date().toISOString(), body: { id, ...body } }]);
     if (this.trouble) this.onChange(this.waiting.length, this.trouble);
     this.send();
   }
@@ -77,29 +98,39 @@ export class Outbox {
     this.sending = true;
     clearTimeout(this.timer);
     try {
-      while (this.waiting.length) {
-        const [{ path, body }] = this.waiting;
-        await this.server.post(path, body);
-        this.#keep(this.waiting.filter((entry) => entry.body.id !== body.id));
-      }
+      while (this.waiting.length) await this.#sendFirst();
       this.trouble = null;
       this.onChange(0, null);
     } catch (error) {
-      this.#handle(error instanceof Refusal ? error : new Refusal(0, "The server does not answer."));
+      this.trouble = error instanceof Refusal ? error : new Refusal(0, "The server does not answer.");
+      // Another token or another desk takes the rater; everything else may mend itself.
+      if (![401, 403, 409].includes(this.trouble.status)) this.timer = setTimeout(() => this.send(), RETRY_MS);
+      this.onChange(this.waiting.length, this.trouble);
     } finally {
       this.sending = false;
     }
   }
 
-  #handle(refusal) {
-    if ([404, 413, 422].includes(refusal.status)) this.#keep(this.waiting.slice(1));
-    if ([0, 404, 413, 422, 500, 507].includes(refusal.status)) this.timer = setTimeout(() => this.send(), RETRY_MS);
-    this.trouble = refusal;
-    this.onChange(this.waiting.length, refusal);
+  async #sendFirst() {
+    const [entry] = this.waiting;
+    try {
+      await this.server.post(entry.path, entry.body);
+    } catch (error) {
+      if (![404, 413, 422].includes(error.status)) throw error;
+      this.onRefused(entry, error);
+    }
+    this.#change((waiting) => waiting.filter((other) => other.body.id !== entry.body.id));
   }
 
-  #keep(waiting) {
-    this.waiting = waiting;
-    localStorage.setItem(this.name, JSON.stringify(waiting));
+  // Other tabs of the rater keep theirs in the same place.
+  #change(change) {
+    this.waiting = change(this.#stored() ?? this.waiting);
+    // Without storage, what is not sent yet lives as long as the page.
+    this.isKept = keep("localStorage", this.name, this.waiting);
+  }
+
+  #stored() {
+    const found = this.isKept === false ? null : kept("localStorage", this.name);
+    return Array.isArray(found) ? found : null;
   }
 }

@@ -416,3 +416,32 @@ def test_outlines_are_those_of_scikit_image(browser, serve_here, folders):
         expected_sets = {frozenset(map(tuple, np.round(polygon[:-1, ::-1] - 1, 1).tolist())) for polygon in expected}
         assert {frozenset(map(tuple, polygon)) for polygon in found} == expected_sets
         assert len(found) == len(expected)
+
+
+def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(browser, serve_here, folders):
+    """A page that is out of step with its kit: its grade is named and the next one is stored."""
+    kit = folders.open()
+    desk = Desk(browser, serve_here(folders.kit), "rater-1")
+    desk.page.route("**/api/rater-1/desk", lambda route: answer_with_a_stranger(route))
+    desk.sign_in(folders.tokens["rater-1"])
+    desk.wait_for_images()
+    desk.press("3", "4")
+    desk.wait_for_text("#alarm", "found the structure 'liver'")
+    grades = Journal(kit).given("rater-1").grades
+    assert [(structure, grade.grade) for (_, structure), grade in grades.items()] == [("GTVn", 4)]
+
+
+def answer_with_a_stranger(route):
+    state = route.fetch().json()
+    route.fulfill(json={**state, "structures": ["liver", "GTVn"]})
+
+
+def test_a_browser_that_stores_nothing(browser, serve_here, folders):
+    """Storage that is switched off or full costs nothing but the safety net."""
+    kit = folders.open()
+    desk = Desk(browser, serve_here(folders.kit), "rater-1")
+    desk.page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    desk.sign_in(folders.tokens["rater-1"])
+    desk.wait_for_images()
+    desk.grade(2, 3)
+    assert sorted(grade.grade for grade in Journal(kit).given("rater-1").grades.values()) == [2, 3]
