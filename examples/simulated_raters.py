@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.errors import AnalysisError
 from analysis.grading.key import read_key
 from analysis.grading.kit import open_kit
 
@@ -50,7 +51,10 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="CSV")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    simulate(options.kit, options.key, options.seed).to_csv(options.output, index=False)
+    try:
+        simulate(options.kit, options.key, options.seed).to_csv(options.output, index=False)
+    except AnalysisError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

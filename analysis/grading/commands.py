@@ -99,6 +99,7 @@ def _add_export(steps: Commands) -> None:
     export.add_argument("kit", type=utf8_path, metavar="KIT", help="folder made by select")
     export.add_argument("--key", type=utf8_path, metavar="KEY", help="unblind: adds case, variant and metrics")
     export.add_argument("-o", "--output", type=utf8_path, metavar="CSV", required=True, help="file to write")
+    export.add_argument("--overwrite", action="store_true", help="replace a file that is there")
     export.set_defaults(call=_export)
 
 
@@ -190,10 +191,12 @@ def _export(options: argparse.Namespace) -> None:
 
     kit = open_kit(options.kit)
     kit.check()
-    notes = export_grades(kit, options.output, options.key)
+    exported = export_grades(kit, options.output, options.key, overwrite=options.overwrite)
     print(f"grades: {options.output}")
-    for note in notes:
-        print(f"note: {note}")
+    for gap in exported.gaps:
+        print(f"note: {gap}")
+    for fault in exported.faults:
+        print(f"warning: {fault}")
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -205,8 +208,10 @@ def _import(options: argparse.Namespace) -> None:
 
 
 def _analyse(options: argparse.Namespace) -> None:
+    from analysis.grading.kit import refuse_inside_a_kit
     from analysis.grading.page import analyse_grades
 
+    refuse_inside_a_kit(options.output / "grading.html", "-o")
     with Console(stderr=True).status("analysing"):
         report = analyse_grades(
             options.grades,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from analysis.formatting import counted
 from analysis.grading.delimited import TextLine, number_of, read_text_table
 from analysis.grading.journal import Given, Journal, all_given
 from analysis.grading.key import IDENTITY, METRICS, read_key
-from analysis.grading.kit import Kit
+from analysis.grading.kit import Kit, refuse_inside_a_kit
 from analysis.statistics import LIKERT
 
 GIVEN = ("rater", "grade", "comment", "given_at", "seconds", "revisions")
@@ -25,7 +26,23 @@ _REQUIRED = ("rater", "item", "structure", "grade")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def export_grades(kit: Kit, target: Path, key: Path | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Exported:
+    """What a reader of an export must know.
+
+    Attributes
+    ----------
+    gaps
+        Grades that were not given yet, in words.
+    faults
+        Stored lines that are not as they were written, and do not count.
+    """
+
+    gaps: tuple[str, ...]
+    faults: tuple[str, ...]
+
+
+def export_grades(kit: Kit, target: Path, key: Path | None = None, *, overwrite: bool = False) -> Exported:
     """Write the grades of all raters, one line per rater, item and structure; not graded yet: an empty grade.
 
     Parameters
@@ -33,25 +50,26 @@ def export_grades(kit: Kit, target: Path, key: Path | None = None) -> list[str]:
     kit
         The kit.
     target
-        CSV file; replaced where it is there.
+        CSV file, outside the kit.
     key
-        Key folder: then the table also says what each item is, and its metrics. Without it, it stays blinded.
-
-    Returns
-    -------
-    list of str
-        What is missing or wrong, in words.
+        Key folder: then the table also says what each item is, and its metrics. Without it, it stays blinded: each
+        rater's lines come in the order in which that rater sees the items.
+    overwrite
+        Replace a file that is there; it could be one that somebody filled in.
 
     Raises
     ------
     AnalysisError
-        Where the key is another kit's, or the file cannot be written.
+        Where the key is another kit's, or the file is there already or cannot be written.
     """
+    refuse_inside_a_kit(target, "-o")
+    if target.exists() and not overwrite:
+        raise AnalysisError(f"{target}: is there already; name another file (-o), or say --overwrite")
     given = all_given(Journal(kit), kit.raters)
     records = [
         {"rater": rater, "item": item, "structure": structure, **_cells(of_rater, item, structure)}
         for rater, of_rater in given.items()
-        for item in kit.items
+        for item in kit.raters[rater].order
         for structure in kit.structures
     ]
     table = pd.DataFrame.from_records(records, columns=[*_BLINDED, *GIVEN])
@@ -66,7 +84,8 @@ def export_grades(kit: Kit, target: Path, key: Path | None = None) -> list[str]:
         raise AnalysisError(
             f"{target}: cannot be written ({error.strerror or error}); name another file (-o)"
         ) from error
-    return _gaps(kit, given)
+    faults = tuple(fault for of_rater in given.values() for fault in of_rater.faults)
+    return Exported(tuple(_gaps(kit, given)), faults)
 
 
 def _cells(given: Given, item: str, structure: str) -> dict[str, Any]:
@@ -87,12 +106,11 @@ def _cells(given: Given, item: str, structure: str) -> dict[str, Any]:
 
 def _gaps(kit: Kit, given: Mapping[str, Given]) -> list[str]:
     expected = len(kit.items) * len(kit.structures)
-    sentences = [
+    return [
         f"{rater} has not given {expected - len(of_rater.grades)} of {expected} grades"
         for rater, of_rater in given.items()
         if len(of_rater.grades) < expected
     ]
-    return sentences + [fault for of_rater in given.values() for fault in of_rater.faults]
 
 
 def import_grades(kit: Kit, source: Path) -> list[str]:
@@ -123,7 +141,7 @@ def import_grades(kit: Kit, source: Path) -> list[str]:
     table = read_text_table(source, (*_REQUIRED, *GIVEN))
     table.require(_REQUIRED)
     for line in table.lines:
-        name = line.cells["rater"], line.cells["item"], line.cells["structure"]
+        name = line.cells["rater"], line.cells["item"].upper(), line.cells["structure"]
         if line.cells["grade"] and first_line.setdefault(name, line.number) != line.number:
             faults.append(
                 f"line {line.number}: {' '.join(name)} is graded in line {first_line[name]}, too; keep one of them"
@@ -147,9 +165,13 @@ def _store(kit: Kit, rater: str, events: Sequence[Mapping[str, Any]]) -> str:
     new = [event for event in events if not _is_known(before, event)]
     if new:
         journal.append(rater, new)
-    grades = [event for event in new if "grade" in event]
-    replaced = sum((event["item"], event["structure"]) in before.grades for event in grades)
-    return f"{rater}: {counted(len(grades), 'new grade')}, {replaced} of them instead of another one"
+    read = sum("grade" in event for event in events)
+    stored = [event for event in new if "grade" in event]
+    changed = sum((event["item"], event["structure"]) in before.grades for event in stored)
+    return (
+        f"{rater}: {counted(read, 'grade')} read: {len(stored) - changed} new, {changed} changed, "
+        f"{read - len(stored)} as before"
+    )
 
 
 def _is_known(before: Given, event: Mapping[str, Any]) -> bool:
@@ -166,7 +188,7 @@ def _events(kit: Kit, line: TextLine, separator: str) -> list[dict[str, Any]]:
         return []
     if cells["rater"] not in kit.raters:
         raise AnalysisError(f"found the rater {cells['rater']!r}, expected one of {', '.join(kit.raters)}")
-    shared = {"item": cells["item"], "source": f"import, line {line.number}"}
+    shared = {"item": cells["item"].upper(), "source": f"import, line {line.number}"}
     name = f"import {pd.Timestamp.now(tz='UTC').isoformat()} {line.number}"
     grade: dict[str, Any] = {
         "id": name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -155,7 +156,7 @@ class Journal:
             event = decoded_line(line + b"\n")
             if event is None or event.get("rater") != rater or not self._is_sound(event):
                 if line.strip():
-                    given.faults.append(f"{path}, line {number}: {_FAULT}")
+                    given.faults.append(f"{path}, line {number}{_meant(line)}: {_FAULT}")
             elif event["id"] not in seen:
                 seen.add(event["id"])
                 _take(given, event)
@@ -204,6 +205,15 @@ class Journal:
 def all_given(journal: Journal, raters: Iterable[str]) -> dict[str, Given]:
     """Read what each of some raters gave."""
     return {rater: journal.given(rater) for rater in raters}
+
+
+def _meant(line: bytes) -> str:
+    """What a faulty line seems to be about, as far as it can be read."""
+    try:
+        event = json.loads(line)
+        return f" ({event['item']} {event.get('structure') or 'comment'})"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ""
 
 
 def _take(given: Given, event: Mapping[str, Any]) -> None:

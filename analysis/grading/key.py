@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +51,8 @@ def write_key(folder: Path, table: pd.DataFrame, tokens: Mapping[str, str], fact
     file = folder / "tokens.csv"
     file.touch(mode=0o600)
     pd.DataFrame(tokens.items(), columns=["rater", "token"]).to_csv(file, index=False)
-    (folder / "key.toml").write_bytes(tomli_w.dumps(facts).encode())
+    sha256 = hashlib.sha256((folder / "key.csv").read_bytes()).hexdigest()
+    (folder / "key.toml").write_bytes(tomli_w.dumps({**facts, "key_sha256": sha256}).encode())
 
 
 def read_key(folder: Path, kit: Kit) -> pd.DataFrame:
@@ -67,13 +70,20 @@ def read_key(folder: Path, kit: Kit) -> pd.DataFrame:
     """
     try:
         facts = tomllib.loads((folder / "key.toml").read_text(encoding="utf-8"))
-        table = pd.read_csv(folder / "key.csv", keep_default_na=False, na_values=[""], dtype={"item": str, "case": str})
+        content = (folder / "key.csv").read_bytes()
+        texts = {"item": str, "case": str}
+        table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], dtype=texts)
     except (OSError, ValueError) as error:  # TOML, CSV and UTF-8 errors are ValueErrors
-        raise AnalysisError(f"{folder}: the key cannot be read ({error}); name the folder that select wrote") from error
+        raise AnalysisError(
+            f"{folder}: is no key that can be read ({error}); name the folder that select wrote beside the kit, "
+            f"{kit.path.name}-key unless it was told otherwise"
+        ) from error
     if facts.get("kit_sha256") != kit.sha256:
         raise AnalysisError(
             f"{folder}: is not the key of {kit.path}, or the kit was changed since; name the key that was made with it"
         )
+    if facts.get("key_sha256") != hashlib.sha256(content).hexdigest():
+        raise AnalysisError(f"{folder / 'key.csv'}: was changed since it was made; restore it")
     expected = {(code, structure) for code in kit.items for structure in kit.structures}
     found = [name for name in (*IDENTITY, *METRICS) if name in table]
     if found != [*IDENTITY, *METRICS] or set(zip(table["item"], table["structure"], strict=True)) != expected:

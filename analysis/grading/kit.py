@@ -145,6 +145,21 @@ class Kit:
             )
 
 
+def refuse_inside_a_kit(target: Path, option: str) -> None:
+    """Refuse to write what raters must not see into a kit.
+
+    Raises
+    ------
+    AnalysisError
+        Where a folder above the target is a kit.
+    """
+    for folder in target.resolve().parents:
+        if (folder / "kit.toml").is_file():
+            raise AnalysisError(
+                f"{target}: lies in the kit {folder}, where raters could find it; name a place outside ({option})"
+            )
+
+
 def open_kit(path: Path) -> Kit:
     """Read a kit; files are not compared with their checksums, see :meth:`Kit.check`.
 

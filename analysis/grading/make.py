@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import secrets
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from analysis.errors import AnalysisError
 from analysis.formatting import counted
 from analysis.grading.blinding import draw_codes, draw_order, new_token, token_hash
 from analysis.grading.key import IDENTITY, METRICS, write_key
-from analysis.grading.kit import CONTOURS, DEFAULT_SCALE, Kit, Rater, Voxel
+from analysis.grading.kit import CONTOURS, DEFAULT_SCALE, Kit, Rater, Voxel, refuse_inside_a_kit
 from analysis.grading.selection import SAMPLE_WORDS, Chosen, Sample, Selection, select
 from analysis.pairing import BASELINE
 from analysis.progress import Progress, no_progress
@@ -27,6 +28,10 @@ from nnunet_plugin.benchmark.results import RunFolder
 
 if TYPE_CHECKING:  # importing it takes seconds, which an error of the options need not wait
     from analysis.pictures.replay import CaseReplay
+
+
+_SECRET = secrets.SystemRandom()
+"""Draws codes and orders: from a seed, anybody who knows it could tell them."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,7 @@ def _refuse_folders(kit: Path, key: Path) -> None:
     for folder, option in ((kit, "-o"), (key, "--key")):
         if folder.exists():
             raise AnalysisError(f"{folder}: is there already, and may hold grades; name a new folder ({option})")
+        refuse_inside_a_kit(folder, option)
     if key.resolve().is_relative_to(kit.resolve()):
         raise AnalysisError(f"{key}: lies in the kit, where raters could find it; name a folder outside (--key)")
 
@@ -186,9 +192,8 @@ def _blinded(selection: Selection, options: KitOptions) -> tuple[dict[str, _Item
             f"--repeat: found {options.repeat}, expected no more than are chosen: "
             f"{counted(len(selection.chosen), 'item')}"
         )
-    draw = random.Random(f"codes {options.seed}")  # noqa: S311
-    repeated = draw.sample(range(len(selection.chosen)), options.repeat)
-    codes = draw_codes(len(selection.chosen) + options.repeat, draw)
+    repeated = random.Random(options.seed).sample(range(len(selection.chosen)), options.repeat)  # noqa: S311
+    codes = draw_codes(len(selection.chosen) + options.repeat, _SECRET)
     originals = {codes[len(selection.chosen) + n]: codes[index] for n, index in enumerate(repeated)}
     items = dict(zip(codes, (_Item(chosen, False) for chosen in selection.chosen), strict=False))
     items |= {code: _Item(items[original].chosen, True) for code, original in originals.items()}
@@ -199,10 +204,9 @@ def _draft(
     path: Path, run: RunFolder, items: Mapping[str, _Item], originals: Mapping[str, str], options: KitOptions
 ) -> tuple[Kit, dict[str, str]]:
     """A kit without volumes, and the token of each rater."""
-    draw = random.Random(f"orders {options.seed}")  # noqa: S311
     tokens = {f"rater-{number}": new_token() for number in range(1, options.raters + 1)}
     raters = {
-        name: Rater(token_hash(token), tuple(draw_order(list(items), originals, draw)))
+        name: Rater(token_hash(token), tuple(draw_order(list(items), originals, _SECRET)))
         for name, token in tokens.items()
     }
     cohort = run.settings["cohort"]
@@ -252,7 +256,8 @@ def _write_items(
                     _write_item(kit, code, volumes)
                     looks[code] = looks_of_item
                     progress("items", len(looks), len(items))
-    return looks
+    # Sorted by code: the order in which they were made puts a repeat beside its original.
+    return dict(sorted(looks.items()))
 
 
 def _shown(kit: Kit, replay: CaseReplay, chosen: Chosen) -> tuple[dict[str, Any], dict[str, Voxel]]:
@@ -313,7 +318,7 @@ def _sentences(selection: Selection, options: KitOptions, items: Mapping[str, _I
     perturbed = _by_perturbation(selection.chosen)
     found = [
         f"{counted(len(items), 'item')} for {counted(options.raters, 'rater')}: {unperturbed} unperturbed, "
-        f"{len(selection.chosen) - unperturbed} perturbed ({perturbed or 'none'}), {options.repeat} shown twice"
+        f"{len(selection.chosen) - unperturbed} perturbed ({perturbed or 'none'}), and {options.repeat} of these again"
     ]
     return [*found, *selection.notes, *([SAMPLE_WORDS[options.sample]] if perturbed else [])]
 

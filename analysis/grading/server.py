@@ -135,7 +135,7 @@ class _Desk:
         # After a restart nobody sits at the desk: the page that is still open goes on.
         seated, since = self._sessions.setdefault(rater, (session, datetime.now(UTC)))
         if session != seated:
-            raise HTTPException(409, f"{rater} signed in elsewhere at {since.astimezone():%H:%M}; this was not stored.")
+            raise HTTPException(409, f"You signed in elsewhere at {since.astimezone():%H:%M}.")
         if missing := [name for name in names if name not in body]:
             raise HTTPException(422, f"{', '.join(missing)} is missing.")
         event = {name: body[name] for name in names} | {"session": session, "source": "page"}

@@ -6,7 +6,10 @@ import { LINES, Viewer, WINDOWS } from "/static/viewer.js";
 const $ = (id) => document.getElementById(id);
 const GRADES = [1, 2, 3, 4, 5];
 const COMMENT_PAUSE_MS = 800;
+const RETRY_MS = 2000;
+const REPEATED = new Set(["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "PageUp", "PageDown", "+", "=", "-"]);
 const TOKEN = "grading-token";
+const EMPTY = "Nothing was contoured: 5 if there is nothing to contour, 1 if it was missed.";
 
 function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
@@ -99,7 +102,7 @@ class Desk {
       {},
       element("legend", {}, swatch, structure),
       element("div", { className: "grades" }, ...grades),
-      element("p", { className: "remark", textContent: "nothing was contoured", hidden: true }),
+      element("p", { className: "remark", textContent: EMPTY, hidden: true }),
     );
     made.addEventListener("focusin", () => this.activate(structure));
     return made;
@@ -109,7 +112,8 @@ class Desk {
     const kinds = new Set(this.state.modalities.map((modality) => modality.kind));
     const presets = [...kinds].flatMap((kind) => WINDOWS[kind].map((window) => [[window.key], `${kind.toUpperCase()} window: ${window.name}`]));
     return [
-      [["1", "…", "5"], "grade the framed structure"],
+      [["1", "…", "5"], "grade the framed structure; the frame moves to the next ungraded one"],
+      [["⌫"], "back to the structure graded last"],
       [["s"], "frame the other structure"],
       [["l"], "look at the framed structure"],
       [["c"], "contours on or off"],
@@ -119,6 +123,7 @@ class Desk {
       [["PgUp", "PgDn"], "scroll front and back"],
       [["+", "-", "0"], "zoom in, out, whole"],
       [["f"], "one view alone, then all"],
+      [["x"], "cross-hair on or off"],
       [["n", "p"], "next, previous case"],
       [["Enter"], "next ungraded case"],
       [["m"], "comment (Esc leaves it)"],
@@ -145,6 +150,8 @@ class Desk {
 
   #press(event) {
     if (event.ctrlKey || event.altKey || event.metaKey) return;
+    // A key that is held grades once, however long; scrolling and zooming go on.
+    if (event.repeat && !REPEATED.has(event.key)) return;
     const { target } = event;
     if (target === $("comment")) {
       if (event.key === "Escape") target.blur();
@@ -162,10 +169,8 @@ class Desk {
   #actions() {
     const { viewer } = this;
     const actions = {
-      s: () => {
-        this.activate(this.#otherStructure());
-        this.look();
-      },
+      s: () => this.#frame(this.#otherStructure()),
+      Backspace: () => this.#frame(this.last?.item === this.code ? this.last.structure : this.active),
       l: () => this.look(),
       c: () => viewer.toggleContours(),
       ArrowUp: () => viewer.scroll(0, 0, 1),
@@ -179,6 +184,7 @@ class Desk {
       "-": () => viewer.zoom(0.8),
       0: () => viewer.zoom(null),
       f: () => viewer.focusNext(),
+      x: () => viewer.toggleCrosshair(),
       n: () => this.go(this.place + 1),
       p: () => this.go(this.place - 1),
       Enter: () => this.goOpen(),
@@ -201,6 +207,8 @@ class Desk {
     this.storeComment();
     this.place = place;
     this.shown = null;
+    // Nobody must take the case before for this one.
+    this.viewer.clear();
     delete $("desk").dataset.shown;
     const { code } = this;
     this.#say("loading the images");
@@ -213,7 +221,20 @@ class Desk {
       if (this.code !== code) return;
       await this.#queue(() => this.#show(code, volumes));
     } catch (error) {
-      if (this.code === code) this.#alarm("images", `The images of ${code} cannot be shown: ${error.message}`);
+      if (this.code === code) this.#explain(place, error);
+    }
+  }
+
+  #explain(place, error) {
+    if (error instanceof Refusal) {
+      this.#alarm("images", `${this.code}: ${error.message}`);
+    } else if (error instanceof TypeError && error.message.includes("fetch")) {
+      this.#alarm("images", `The server does not answer; ${this.code} is shown when it does.`);
+      setTimeout(() => {
+        if (this.place === place && this.shown !== this.code) this.go(place);
+      }, RETRY_MS);
+    } else {
+      this.#alarm("images", `The images of ${this.code} cannot be shown: ${error.message}`);
     }
   }
 
@@ -278,8 +299,15 @@ class Desk {
     });
   }
 
+  #frame(structure) {
+    this.activate(structure);
+    this.look();
+  }
+
+  // Where nothing was contoured, what was contoured of another structure says more than the middle of the image.
   look() {
-    if (this.shown === this.code) this.viewer.look(this.state.items[this.place].look[this.active]);
+    const { look } = this.state.items[this.place];
+    if (this.shown === this.code) this.viewer.look(look[this.active] ?? Object.values(look)[0]);
   }
 
   grade(structure, grade) {
@@ -289,15 +317,12 @@ class Desk {
       return;
     }
     const item = this.code;
+    this.last = { item, structure, grade };
     (this.grades[item] ??= {})[structure] = grade;
-    this.sent = true;
     this.outbox.add("grades", { item, structure, grade, seconds: this.clock.seconds() });
-    this.#say(`${structure}: ${grade}, being stored`);
+    this.#say(`${structure}: ${grade}, being stored …`);
     const open = this.state.structures.find((name) => !this.grades[item][name]);
-    if (open) {
-      this.activate(open);
-      this.look();
-    }
+    if (open) this.#frame(open);
     this.#refresh();
   }
 
@@ -319,7 +344,9 @@ class Desk {
       fieldset.querySelector(".remark").hidden = structure in state.items[this.place].look;
     });
     [...$("items").options].forEach((option, place) => {
-      option.textContent = `${place + 1}  ${this.codes[place]}${this.#isDone(this.codes[place]) ? "  ✓" : ""}`;
+      const grades = Object.keys(this.grades[this.codes[place]] ?? {}).length;
+      const mark = this.#isDone(this.codes[place]) ? "  ✓" : grades ? "  (not all structures)" : "";
+      option.textContent = `${place + 1}  ${this.codes[place]}${mark}`;
     });
     $("items").value = String(this.place);
     const done = this.codes.filter((each) => this.#isDone(each)).length;
@@ -352,13 +379,15 @@ class Desk {
   #report(waiting, refusal) {
     if (!refusal) {
       this.#alarm("store", "");
-      if (this.sent) this.#say("stored");
+      if (this.last) this.#say(`${this.last.item}, ${this.last.structure}: ${this.last.grade} stored`);
       return;
     }
     if (refusal.status === 401 || refusal.status === 403) keep("sessionStorage", TOKEN, null);
-    const unsent = waiting ? ` Not stored yet: ${waiting}; kept in this browser and sent again.` : "";
+    const isTaken = [401, 403, 409].includes(refusal.status);
+    const next = isTaken ? "“Continue here” stores it, unless you graded the same there later." : "It is kept in this browser and sent again.";
+    const unsent = waiting ? ` Not stored yet: ${waiting}. ${next}` : "";
     this.#say("not stored");
-    this.#alarm("store", `${refusal.message}${unsent}`, [401, 403, 409].includes(refusal.status));
+    this.#alarm("store", `${refusal.message}${unsent}`, isTaken);
   }
 }
 

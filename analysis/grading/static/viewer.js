@@ -16,7 +16,10 @@ export const WINDOWS = {
     { key: "w", name: "soft tissue", low: -160, high: 240 },
     { key: "b", name: "bone", low: -450, high: 1050 },
   ],
-  pet: [{ key: "u", name: "SUV 0 to 10", low: 0, high: 10 }],
+  pet: [
+    { key: "u", name: "SUV 0 to 10", low: 0, high: 10 },
+    { key: "i", name: "SUV 0 to 5", low: 0, high: 5 },
+  ],
   other: [],
 };
 
@@ -81,6 +84,15 @@ export class Viewer {
     }
   }
 
+  clear() {
+    for (const column of this.columns) column.clear();
+  }
+
+  toggleCrosshair() {
+    this.crosshair = this.crosshair === false;
+    this.#each((niivue) => (niivue.opts.crosshairWidth = this.crosshair ? OPTIONS.crosshairWidth : 0));
+  }
+
   // The voxel in the cross-hair; without one, the middle.
   look(voxel) {
     this.#each((niivue) => {
@@ -123,7 +135,11 @@ export class Viewer {
     if (this.only === this.columns.length || this.columns.length === 1) this.only = null;
     this.columns.forEach((column, number) => {
       column.figure.hidden = this.only !== null && this.only !== number;
-      column.niivue.opts.multiplanarLayout = this.only === null ? MULTIPLANAR_TYPE.COLUMN : MULTIPLANAR_TYPE.GRID;
+      const { opts } = column.niivue;
+      opts.multiplanarLayout = this.only === null ? MULTIPLANAR_TYPE.COLUMN : MULTIPLANAR_TYPE.AUTO;
+      // Alone, there is room to make the plane large that contours are drawn in.
+      opts.heroImageFraction = this.only === null ? 0 : 0.65;
+      opts.heroSliceType = SLICE_TYPE.AXIAL;
       if (!column.figure.hidden) column.niivue.resizeListener();
     });
   }
@@ -153,7 +169,8 @@ class Column {
     this.withContours = true;
     this.niivue = new Niivue(OPTIONS);
     for (const [name, map] of Object.entries(COLOUR_MAPS)) this.niivue.addColormap(name, map);
-    this.#describe(shown.map((modality) => WINDOWS[modality.kind][0]));
+    this.windows = shown.map((modality) => WINDOWS[modality.kind][0]);
+    this.#describe();
   }
 
   async attach() {
@@ -164,14 +181,20 @@ class Column {
     this.niivue.drawScene = () => {
       const drawn = draw();
       this.#drawContours();
+      this.#describe();
       return drawn;
     };
   }
 
+  clear() {
+    this.labels = null;
+    while (this.niivue.volumes.length) this.niivue.removeVolume(this.niivue.volumes[0]);
+    this.niivue.drawScene();
+  }
+
   async load(volumes, labels) {
     const { niivue } = this;
-    this.labels = null;
-    while (niivue.volumes.length) niivue.removeVolume(niivue.volumes[0]);
+    this.clear();
     for (const options of volumes) niivue.addVolume(await NVImage.loadFromUrl({ url: options.name, ...options }));
     this.labels = labels;
   }
@@ -183,7 +206,10 @@ class Column {
       this.niivue.volumes[layer].cal_max = window.high;
     });
     this.niivue.updateGLVolume();
-    this.#describe(this.shown.map((modality) => (modality.kind === kind ? window : null)));
+    this.shown.forEach((modality, layer) => {
+      if (modality.kind === kind) this.windows[layer] = window;
+    });
+    this.#describe();
   }
 
   #drawContours() {
@@ -201,15 +227,21 @@ class Column {
     });
   }
 
-  #describe(windows) {
-    this.names ??= [];
-    this.shown.forEach((modality, layer) => {
-      if (windows[layer]) this.names[layer] = windows[layer].name;
+  // What is shown, in which window, and the value in the cross-hair where there is room for it.
+  #describe() {
+    const words = this.shown.map((modality, layer) => `${modality.name}${this.windows[layer] ? ` (${this.windows[layer].name})` : ""}`);
+    const values = this.niivue.volumes.map((volume, layer) => {
+      const at = this.niivue.scene.crosshairPos.map((share, axis) => Math.min(volume.hdr.dims[axis + 1] - 1, Math.floor(share * volume.hdr.dims[axis + 1])));
+      return valueInWords(volume.getValue(...at), this.shown[layer].kind);
     });
-    const words = this.shown.map((modality, layer) => `${modality.name}${this.names[layer] ? ` (${this.names[layer]})` : ""}`);
-    this.caption.textContent = words.join(" + ");
+    this.caption.textContent = this.shown.length === 1 && values.length ? `${words[0]}: ${values[0]}` : words.join(" + ");
     this.canvas.setAttribute("aria-label", `${words.join(" and ")}, three planes with contours`);
   }
+}
+
+function valueInWords(value, kind) {
+  if (kind === "ct") return `${Math.round(value)} HU`;
+  return kind === "pet" ? `SUV ${value.toFixed(1)}` : value.toPrecision(3);
 }
 
 // A column per modality, and the fusion of the first with a PET.

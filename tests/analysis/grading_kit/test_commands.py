@@ -90,7 +90,7 @@ def test_the_key_of_another_kit(made, folders, tmp_path, capsys):
 
 def test_no_key_where_one_is_named(folders, tmp_path, capsys):
     error = fails(capsys, "export", folders.kit, "--key", tmp_path / "gone", "-o", tmp_path / "grades.csv")
-    assert "the key cannot be read" in error
+    assert "is no key that can be read" in error
 
 
 def test_export_of_a_kit_that_was_changed(folders, tmp_path, capsys):
@@ -105,7 +105,7 @@ def test_analyse_of_a_blinded_export(folders, tmp_path, capsys):
 
 
 def test_interrupted(monkeypatch, folders, tmp_path, capsys):
-    def interrupt(*_args):
+    def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("analysis.grading.exchange.export_grades", interrupt)

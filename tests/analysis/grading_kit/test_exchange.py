@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from analysis.errors import AnalysisError
-from analysis.grading.exchange import export_grades, import_grades
+from analysis.grading.exchange import Exported, export_grades, import_grades
 from analysis.grading.journal import Journal
 
 
@@ -32,7 +32,7 @@ def give(kit, rater="rater-1", value=4, comment=None, count=None):
 
 def test_without_the_key_an_export_stays_blinded(kit, tmp_path):
     give(kit, comment="too small")
-    notes = export_grades(kit, tmp_path / "out" / "grades.csv")
+    exported = export_grades(kit, tmp_path / "out" / "grades.csv")
     table = text_of(tmp_path / "out" / "grades.csv")
     assert list(table) == ["item", "structure", "rater", "grade", "comment", "given_at", "seconds", "revisions"]
     assert len(table) == 2 * 12 * 2
@@ -42,7 +42,7 @@ def test_without_the_key_an_export_stays_blinded(kit, tmp_path):
     first = given[given["item"] == next(iter(kit.items))]
     assert set(first["comment"]) == {"too small"}
     assert set(table.loc[table["rater"] == "rater-2", "grade"]) == {""}
-    assert notes == ["rater-2 has not given 24 of 24 grades"]
+    assert exported == Exported(gaps=("rater-2 has not given 24 of 24 grades",), faults=())
 
 
 def test_with_the_key_it_says_what_was_graded(kit, folders, tmp_path):
@@ -80,15 +80,41 @@ def test_what_was_changed_by_hand_is_noted(kit, tmp_path):
     give(kit, count=24)
     file = kit.path / "grades" / "rater-1.jsonl"
     file.write_text(file.read_text().replace('"grade": 4', '"grade": 1', 1))
-    notes = export_grades(kit, tmp_path / "grades.csv")
-    assert "rater-1 has not given 1 of 24 grades" in notes
-    assert any("line 1: is cut short or was changed" in note for note in notes)
+    exported = export_grades(kit, tmp_path / "grades.csv")
+    assert "rater-1 has not given 1 of 24 grades" in exported.gaps
+    (fault,) = exported.faults
+    assert f"line 1 ({next(iter(kit.items))} GTVp): is cut short or was changed" in fault
 
 
 def test_a_file_that_cannot_be_written(kit, tmp_path):
     (tmp_path / "grades.csv").mkdir()
     with pytest.raises(AnalysisError, match=r"grades.csv: cannot be written"):
+        export_grades(kit, tmp_path / "grades.csv", overwrite=True)
+
+
+def test_a_sheet_that_was_filled_in_is_kept(kit, tmp_path):
+    export_grades(kit, tmp_path / "grades.csv")
+    (tmp_path / "grades.csv").write_text("an afternoon of grades")
+    with pytest.raises(AnalysisError, match=r"grades.csv: is there already.*--overwrite"):
         export_grades(kit, tmp_path / "grades.csv")
+    assert (tmp_path / "grades.csv").read_text() == "an afternoon of grades"
+    export_grades(kit, tmp_path / "grades.csv", overwrite=True)
+    assert len(text_of(tmp_path / "grades.csv")) == 48
+
+
+def test_nothing_is_written_into_a_kit(kit, folders):
+    """Unblinded, it would tell raters what they see."""
+    with pytest.raises(AnalysisError, match=r"lies in the kit .*where raters could find it"):
+        export_grades(kit, kit.path / "out" / "grades.csv", folders.key)
+
+
+def test_a_sheet_for_paper_has_each_raters_own_order(kit, folders, tmp_path):
+    export_grades(kit, tmp_path / "grades.csv")
+    table = text_of(tmp_path / "grades.csv")
+    for rater, of_rater in kit.raters.items():
+        assert tuple(table[table["rater"] == rater]["item"].drop_duplicates()) == of_rater.order
+    export_grades(kit, tmp_path / "unblinded.csv", folders.key)
+    assert tuple(text_of(tmp_path / "unblinded.csv")["item"].drop_duplicates()) == kit.raters["rater-1"].order
 
 
 def test_what_is_exported_can_be_imported(kit, tmp_path):
@@ -98,8 +124,8 @@ def test_what_is_exported_can_be_imported(kit, tmp_path):
     table.loc[table["rater"] == "rater-2", "grade"] = "5"
     table.to_csv(tmp_path / "filled.csv", index=False)
     assert import_grades(kit, tmp_path / "filled.csv") == [
-        "rater-1: 0 new grades, 0 of them instead of another one",
-        "rater-2: 24 new grades, 0 of them instead of another one",
+        "rater-1: 24 grades read: 0 new, 0 changed, 24 as before",
+        "rater-2: 24 grades read: 24 new, 0 changed, 0 as before",
     ]
     assert {grade.grade for grade in Journal(kit).given("rater-2").grades.values()} == {5}
     assert {grade.grade for grade in Journal(kit).given("rater-1").grades.values()} == {2}
@@ -113,9 +139,9 @@ def test_a_spreadsheets_file(kit, tmp_path, separator, encoding):
     cells = [["structure", "who", "item", "grade", "rater", "seconds", "comment"]]
     seconds = "1.5" if separator == "," else "1,5"
     cells.append(["GTVp", "Dr. X", code, "3", "rater-1", seconds, "schön"])
-    cells.append(["GTVn", "Dr. X", code, "3.0", "rater-1", "", ""])
+    cells.append(["GTVn", "Dr. X", code.lower(), "3.0", "rater-1", "", ""])
     (tmp_path / "g.csv").write_text("\r\n".join(separator.join(line) for line in cells) + "\r\n", encoding=encoding)
-    assert import_grades(kit, tmp_path / "g.csv") == ["rater-1: 2 new grades, 0 of them instead of another one"]
+    assert import_grades(kit, tmp_path / "g.csv") == ["rater-1: 2 grades read: 2 new, 0 changed, 0 as before"]
     given = Journal(kit).given("rater-1")
     assert given.grades[code, "GTVp"].grade == 3
     assert given.grades[code, "GTVp"].seconds == 1.5
@@ -127,7 +153,7 @@ def test_a_corrected_grade_replaces_and_is_kept_on_record(kit, tmp_path):
     for value in (2, 5):
         (tmp_path / "g.csv").write_text(f"rater,item,structure,grade\nrater-1,{code},GTVp,{value}\n")
         said = import_grades(kit, tmp_path / "g.csv")
-    assert said == ["rater-1: 1 new grade, 1 of them instead of another one"]
+    assert said == ["rater-1: 1 grade read: 0 new, 1 changed, 0 as before"]
     assert Journal(kit).given("rater-1").grades[code, "GTVp"].revisions == 1
     assert len((kit.path / "grades" / "rater-1.jsonl").read_text().splitlines()) == 2
 

@@ -145,7 +145,7 @@ def test_a_line_edited_by_hand_is_named_and_the_others_count(journal, tmp_path):
     file.write_text(file.read_text().replace('"grade": 2', '"grade": 5', 1))
     given = journal.given("rater-1")
     assert {key: stored.grade for key, stored in given.grades.items()} == {("CD34", "GTVp"): 2}
-    assert given.faults[0].startswith(f"{file}, line 1: is cut short or was changed")
+    assert given.faults[0].startswith(f"{file}, line 1 (AB12 GTVp): is cut short or was changed")
 
 
 @pytest.mark.parametrize("line", ['{"id": "1"}', json.dumps(grade(7)), "null", "[]", "\x00\x01", "{" * 100_000])

@@ -54,7 +54,7 @@ def test_items_are_what_was_asked_for(made):
     assert Counter(first["modality"].dropna()) == {"CT": 4, "PET": 4}
     assert made.table["repeat"].sum() == 2  # both structures of one item
     assert re.fullmatch(
-        r"12 items for 2 raters: 3 unperturbed, 8 perturbed \((spike|noise) 4, (spike|noise) 4\), 1 shown twice",
+        r"12 items for 2 raters: 3 unperturbed, 8 perturbed \((spike|noise) 4, (spike|noise) 4\), and 1 of these again",
         made.sentences[0],
     )
     assert made.sentences[-1].startswith("The perturbed cases are those that lose most Dice")
@@ -184,13 +184,14 @@ def small(**changes):
     return KitOptions(**{"baseline": 1, "top": 1, "per": 1, "repeat": 0, **changes})
 
 
-def test_the_same_seed_gives_the_same_kit_but_other_tokens(run_with_images, toy, tmp_path):
+def test_the_same_seed_gives_the_same_items_under_other_codes_and_tokens(run_with_images, toy, tmp_path):
     run = RunFolder(run_with_images)
     one, two = (make_kit(run, toy.folder, tmp_path / name, options=small()) for name in ("one", "two"))
-    keys = [(made.key / "key.csv").read_text() for made in (one, two)]
-    assert keys[0] == keys[1]
+    keys = [pd.read_csv(made.key / "key.csv") for made in (one, two)]
+    by_item = [key.drop(columns="item").sort_values(list(key.columns[1:7]), ignore_index=True) for key in keys]
+    pd.testing.assert_frame_equal(*by_item)
+    assert set(keys[0]["item"]) != set(keys[1]["item"])
     kits = [open_kit(made.kit) for made in (one, two)]
-    assert [r.order for r in kits[0].raters.values()] == [r.order for r in kits[1].raters.values()]
     assert [r.token_sha256 for r in kits[0].raters.values()] != [r.token_sha256 for r in kits[1].raters.values()]
     with pytest.raises(AnalysisError, match="is not the key of"):
         read_key(two.key, kits[0])
@@ -336,7 +337,7 @@ def test_no_kit(tmp_path):
 def test_a_key_that_was_cut_short(folders):
     file = folders.key / "key.csv"
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(AnalysisError, match="does not list the items"):
+    with pytest.raises(AnalysisError, match=r"key.csv: was changed since it was made"):
         read_key(folders.key, folders.open())
 
 
@@ -445,6 +446,28 @@ def test_looks_of_a_ring_lie_on_it():
     looks = first_looks(labels, ["none", "ring"])
     assert list(looks) == ["ring"]
     assert np.asarray(labels.dataobj)[looks["ring"]] == 2
+
+
+def test_the_order_of_the_kit_says_nothing(made):
+    """Sorted by code: in the order of making, a repeat would stand beside its original."""
+    kit = made.open()
+    assert list(kit.items) == sorted(kit.items)
+    listed = [line.split("/")[1] for line in (made.kit / "SHA256SUMS").read_text().splitlines()[1:]]
+    assert listed == sorted(listed)
+
+
+def test_a_key_that_was_edited(folders):
+    file = folders.key / "key.csv"
+    file.write_text(file.read_text().replace(",spike,", ",noise,", 1))
+    with pytest.raises(AnalysisError, match=r"key.csv: was changed since it was made"):
+        read_key(folders.key, folders.open())
+
+
+def test_a_kit_or_key_inside_another_kit(made, run_with_images, toy, tmp_path):
+    run = RunFolder(run_with_images)
+    for kit, key in ((tmp_path / "new", made.kit / "key"), (made.kit / "new", tmp_path / "key")):
+        with pytest.raises(AnalysisError, match="lies in the kit"):
+            make_kit(run, toy.folder, kit, key)
 
 
 def test_key_facts_say_how(made):

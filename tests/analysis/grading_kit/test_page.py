@@ -55,8 +55,8 @@ class Desk:
         self.page.locator(selector).filter(has_text=words).wait_for()
 
     def wait_until_stored(self):
-        """The whole text: *being stored* is not stored."""
-        self.page.locator("#state").filter(has_text=re.compile("^stored$")).wait_for()
+        """The end of the text: *being stored* is not stored."""
+        self.page.locator("#state").filter(has_text=re.compile(r": \d stored$")).wait_for()
 
     def press(self, *keys):
         for key in keys:
@@ -95,6 +95,11 @@ class Desk:
 def yellow(picture):
     """Where the first structure's contour is drawn."""
     return (picture[..., 0] > 0.8) & (picture[..., 1] > 0.75) & (picture[..., 2] < 0.45)
+
+
+def green(picture):
+    """Where the cross-hair is drawn."""
+    return (picture[..., 1] > picture[..., 0] + 0.2) & (picture[..., 1] > picture[..., 2] + 0.2)
 
 
 def grey(picture):
@@ -251,6 +256,10 @@ def test_keys_change_what_is_seen(browser, serve_here, folders):
         desk.shows(soft)
     desk.press("ArrowUp", "ArrowUp", "l")
     desk.shows(soft)
+    desk.press("x")
+    assert green(desk.column(0)).sum() == 0 < green(soft).sum()
+    desk.press("x")
+    desk.shows(soft)
     desk.press("f")
     widths = [figure.is_visible() for figure in desk.page.locator("#views figure").all()]
     assert widths == [True, False, False]
@@ -299,9 +308,49 @@ def test_a_server_that_is_killed_while_a_rater_grades(browser, start, folders):
     assert Journal(kit).given("rater-1").grades == {}
     start(folders.kit, server.port)
     desk.page.wait_for_selector("#alarm", state="hidden", timeout=20_000)
-    assert desk.text("#state") == "stored"
+    assert desk.text("#state") == f"{code}, GTVn: 5 stored"
     grades = Journal(kit).given("rater-1").grades
     assert [grades[code, name].grade for name in kit.structures] == [2, 5]
+
+
+def test_after_an_outage_the_case_is_shown_and_not_the_one_before(browser, start, folders):
+    """Nobody must take the case before for the one that could not be loaded."""
+    order = folders.open().raters["rater-1"].order
+    server = start(folders.kit)
+    desk = Desk(browser, server, "rater-1")
+    desk.sign_in(folders.tokens["rater-1"])
+    desk.wait_for_images(order[0])
+    before = desk.column(0)
+    assert before.max() > 0.5
+    server.end(signal.SIGKILL)
+    desk.press("n", "n")
+    desk.wait_for_text("#alarm", f"{order[2]} is shown when it does")
+    assert desk.column(0).max() < 0.1
+    desk.press("4")
+    assert "not graded" in desk.text("#state")
+    start(folders.kit, server.port)
+    desk.wait_for_images(order[2])
+    desk.page.wait_for_selector("#alarm", state="hidden")
+    assert desk.column(0).max() > 0.5
+    assert Journal(folders.open()).given("rater-1").grades == {}
+
+
+def test_a_key_that_is_held_grades_once_and_a_slip_can_be_mended(browser, serve_here, folders):
+    kit = folders.open()
+    desk = Desk(browser, serve_here(folders.kit), "rater-1")
+    desk.sign_in(folders.tokens["rater-1"])
+    code = desk.wait_for_images()
+    for _ in range(3):  # the second and third are what a browser sends while a key is held
+        desk.page.keyboard.down("5")
+    desk.page.keyboard.up("5")
+    desk.wait_until_stored()
+    assert desk.pressed() == [["5"], []]
+    desk.press("Backspace", "4")
+    desk.wait_for_text("#state", f"{code}, GTVp: 4 stored")
+    desk.press("2")
+    desk.wait_for_text("#state", f"{code}, GTVn: 2 stored")
+    grades = Journal(kit).given("rater-1").grades
+    assert [grades[code, name].grade for name in kit.structures] == [4, 2]
 
 
 def test_a_browser_that_is_closed_while_the_server_is_away(browser, start, folders):
@@ -337,7 +386,8 @@ def test_one_token_in_two_browsers(browser, serve_here, folders):
         code = desk.wait_for_images()
     first.press("2")
     first.page.wait_for_selector("#alarm:not([hidden])")
-    assert "signed in elsewhere" in first.text("#alarm")
+    assert "You signed in elsewhere" in first.text("#alarm")
+    assert "“Continue here” stores it, unless you graded the same there later." in first.text("#alarm")
     second.grade(4, 4)
     first.page.get_by_role("button", name="Continue here").press("Enter")
     first.wait_for_images()
@@ -383,6 +433,7 @@ def test_contours_lie_where_the_viewer_draws_the_image(browser, serve_here, tmp_
     desk = Desk(browser, serve_here(tmp_path / "kit"), "rater-1")
     desk.sign_in(token)
     desk.wait_for_images()
+    assert desk.text("#views figcaption") == "CT (soft tissue): 240 HU"
     desk.press(*keys)
     with_line = yellow(desk.column(0))
     desk.press("c")

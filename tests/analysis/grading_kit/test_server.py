@@ -180,7 +180,7 @@ def test_one_token_in_two_browsers(client, folders, kit):
     assert second.post("desk").json()["grades"][codes[0]]["GTVp"]["grade"] == 2
     refused = first.grade(codes[1], 3, identity="2")
     assert refused.status_code == 409
-    assert "signed in elsewhere at" in refused.json()["error"]
+    assert "You signed in elsewhere at" in refused.json()["error"]
     assert first.post("comments", id="3", item=codes[0], comment="x").status_code == 409
     assert second.grade(codes[1], 5, identity="4").status_code == 201
     first.post("desk")
