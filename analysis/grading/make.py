@@ -316,9 +316,11 @@ def _key_table(rows: pd.DataFrame, items: Mapping[str, _Item], options: KitOptio
 def _sentences(selection: Selection, options: KitOptions, items: Mapping[str, _Item]) -> list[str]:
     unperturbed = sum(item.modality is None for item in selection.chosen)
     perturbed = _by_perturbation(selection.chosen)
+    parts = [f"{unperturbed} unperturbed"] if unperturbed else []
+    parts += [f"{len(selection.chosen) - unperturbed} perturbed ({perturbed})"] if perturbed else []
+    again = f", and {options.repeat} of these again" if options.repeat else ""
     found = [
-        f"{counted(len(items), 'item')} for {counted(options.raters, 'rater')}: {unperturbed} unperturbed, "
-        f"{len(selection.chosen) - unperturbed} perturbed ({perturbed or 'none'}), and {options.repeat} of these again"
+        f"{counted(len(items), 'item')} for {counted(options.raters, 'rater')}: {', '.join(parts)}{again}",
     ]
     return [*found, *selection.notes, *([SAMPLE_WORDS[options.sample]] if perturbed else [])]
 

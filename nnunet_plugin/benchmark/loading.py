@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,8 +28,10 @@ def load_predictor(folder: Path, folds: Sequence[str], device: torch.device) -> 
         Where nnU-Net cannot load it, or it is no single-stage 3-D model with exclusive labels.
     """
     register_external_trainers()
-    # nnU-Net reports on standard output where it looks for trainers, and pleads for a GPU.
-    with contextlib.redirect_stdout(io.StringIO()):
+    # nnU-Net reports on standard output where it looks for trainers, and pleads for a GPU. What it imports to do so is
+    # deprecated in PyTorch, which no user of ours can mend.
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=r".*torch\.jit")
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
         predictor = nnUNetPredictor(device=device, perform_everything_on_device=device.type == "cuda")
