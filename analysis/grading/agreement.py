@@ -54,8 +54,9 @@ def agreement_table(grades: Grades) -> pd.DataFrame:
     DataFrame
         The columns of ``AGREEMENT_COLUMNS``. ``statistic`` is ``kappa_quadratic``, ``kappa_linear``, ``kappa_none``
         (Cohen's kappa on the full scale 1 to 5), ``pearson``, ``spearman``, ``percent_agreement`` or
-        ``percent_within_one`` (in per cent). Intervals are of large samples where every case is there once, and by
-        bootstrap over cases, or with the effective sample size, otherwise.
+        ``percent_within_one`` (in per cent). Where a rater gave one grade only, kappa would be 0 whatever the other
+        gave: it is NaN, with the reason in ``interval``. Intervals are of large samples where every case is there once,
+        and by bootstrap over cases, or with the effective sample size, otherwise.
     """
     records = []
     for part in parts(grades):
@@ -63,14 +64,17 @@ def agreement_table(grades: Grades) -> pd.DataFrame:
             both = part.of([first, second])
             keys = part.keys | {"first": first, "second": second}
             one, other = (both.grades[rater].to_numpy(dtype=float) for rater in (first, second))
-            records += [keys | found for found in _agreement(one, other, both.cases)]
+            names = (f"{first} gave", f"{second} gave")
+            records += [keys | found for found in _agreement(one, other, both.cases, names)]
     return pd.DataFrame.from_records(records, columns=list(AGREEMENT_COLUMNS))
 
 
-def _agreement(first: Floats, second: Floats, cases: npt.NDArray[Any]) -> Iterator[dict[str, Any]]:
+def _agreement(
+    first: Floats, second: Floats, cases: npt.NDArray[Any], names: tuple[str, str]
+) -> Iterator[dict[str, Any]]:
     draws = None if each_case_once(cases) else case_draws(cases)
     for weights in _WEIGHTS:
-        yield {"statistic": f"kappa_{weights}"} | _kappa(first, second, weights, cases, draws)
+        yield {"statistic": f"kappa_{weights}"} | _kappa(first, second, weights, cases, draws, names)
     for correlate, name, interval in ((pearson, "pearson", "Fisher"), (spearman, "spearman", "Bonett-Wright")):
         found = correlate(first, second)
         low, high = found.low, found.high
@@ -83,13 +87,27 @@ def _agreement(first: Floats, second: Floats, cases: npt.NDArray[Any]) -> Iterat
 
 
 def _kappa(
-    first: Floats, second: Floats, weights: KappaWeights, cases: npt.NDArray[Any], draws: Floats | None
+    first: Floats,
+    second: Floats,
+    weights: KappaWeights,
+    cases: npt.NDArray[Any],
+    draws: Floats | None,
+    names: tuple[str, str],
 ) -> dict[str, Any]:
+    if reason := _why_no_kappa(first, second, names):
+        return _figures(math.nan, math.nan, math.nan, cases, "") | {"interval": f"{NO_INTERVAL}: {reason}"}
     found = weighted_kappa(first, second, weights)
     if draws is None:
         return _figures(found.kappa, found.low, found.high, cases, "large-sample")
     low, high = percentile_interval(kappa_of_draws(first, second, weights, draws), len(np.unique(cases)))
     return _figures(found.kappa, low, high, cases, BY_CASES)
+
+
+def _why_no_kappa(first: Floats, second: Floats, names: tuple[str, str]) -> str:
+    single = [name for name, grades in zip(names, (first, second), strict=True) if len(set(grades)) == 1]
+    if len(single) == 2 and first[0] == second[0]:
+        return "all grades are the same"
+    return f"{single[0]} one grade only, so that kappa is 0 by construction" if single else ""
 
 
 def _shares(first: Floats, second: Floats, cases: npt.NDArray[Any]) -> Iterator[dict[str, Any]]:
@@ -114,10 +132,11 @@ def difference_table(grades: Grades) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of ``DIFFERENCE_COLUMNS``: over ``n`` contours that both graded, the mean difference second minus
-        first (negative = the second is stricter), and how often the second gave the higher grade, the same or the
-        lower. The two-sided signed-rank test is of one value per case, the mean over its contours; ``zero_differences``
-        of ``cases`` are 0. ``q`` is adjusted over the ``family`` of all tests of the table.
+        The columns of ``DIFFERENCE_COLUMNS``: over ``n`` contours that both graded, how often the second gave the
+        higher grade, the same or the lower. Everything else is of one value per case, the mean over its contours of
+        second minus first: ``mean_difference`` (negative = the second is stricter), the two-sided signed-rank test
+        with its rank-biserial correlation, and ``zero_differences``, of ``cases``. ``q`` is adjusted over the
+        ``family`` of all tests of the table.
     """
     records = []
     for part in parts(grades):
@@ -137,7 +156,7 @@ def _difference(difference: Floats, cases: npt.NDArray[Any]) -> dict[str, Any]:
     return {
         "n": len(difference),
         "cases": len(of_case),
-        "mean_difference": float(difference.mean()) if len(difference) else math.nan,
+        "mean_difference": float(of_case.mean()) if len(of_case) else math.nan,
         **{name: int(flags.sum()) for name, flags in signs.items()},
         "zero_differences": test.zero_differences,
         "rank_biserial": test.rank_biserial,
@@ -178,8 +197,10 @@ def _repeats(pairs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     cases = np.asarray(pairs["case"], dtype=str)
     draws = None if each_case_once(cases) else case_draws(cases)
     without = {} if len(np.unique(cases)) >= FEWEST_CASES else _NONE
+    names = ("the first showings have", "the repeats have")
     for weights in _WEIGHTS[:2]:
-        yield {"statistic": f"kappa_{weights}"} | _kappa(first, second, weights, cases, draws) | without
+        found = _kappa(first, second, weights, cases, draws, names)
+        yield {"statistic": f"kappa_{weights}"} | found | ({} if math.isnan(found["value"]) else without)
     for found in _shares(first, second, cases):
         yield found | without
     yield {"statistic": "mean_difference"} | _figures(float((second - first).mean()), math.nan, math.nan, cases, "")

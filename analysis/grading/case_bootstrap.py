@@ -19,6 +19,9 @@ from analysis.statistics.association import KappaWeights
 FEWEST_CASES = 10
 """Below so many cases a bootstrap interval covers far less than it says, and none is given."""
 
+FEWEST_OF_KIND = 5
+"""With fewer patients of either kind, usable or not, an interval of an area or a cut-off says next to nothing."""
+
 BY_CASES = "bootstrap over cases"
 NO_INTERVAL = "none"
 
@@ -130,9 +133,11 @@ def auc_of_draws(scores: Floats, positive: npt.NDArray[np.bool_], draws: Floats)
     draws
         From :func:`case_draws`.
     """
-    of_positives, of_negatives = (_by_level(scores, draws * kind)[0] for kind in (positive, ~positive))
-    below = np.cumsum(of_negatives, axis=1) - of_negatives / 2
-    return _ratio((of_positives * below).sum(axis=1), of_positives.sum(axis=1) * of_negatives.sum(axis=1))
+    ours, others = scores[positive][:, None], scores[~positive]
+    wins = (ours > others) + (ours == others) / 2
+    of_positives, of_negatives = draws[:, positive], draws[:, ~positive]
+    total = of_positives.sum(axis=1) * of_negatives.sum(axis=1)
+    return _ratio((of_positives @ wins * of_negatives).sum(axis=1), total)
 
 
 def _by_level(values: Floats, weights: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis.grading.case_bootstrap import FEWEST_CASES, percentile_interval
+from analysis.formatting import number
+from analysis.grading.area import why_no_area, why_no_interval
+from analysis.grading.case_bootstrap import percentile_interval
 from analysis.grading.grades import Part
 from analysis.statistics import Floats
 
@@ -56,12 +58,12 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
         The last columns of ``CUT_OFF_COLUMNS``. A contour is taken as usable where the metric is ``rule`` (``>=`` or
         ``<=``) ``cut_off``, an observed value; ``low`` and ``high`` are its 95 % interval by bootstrap over cases.
         ``sensitivity`` (usable ones found), ``specificity`` and ``youden`` are those of the data it was found in;
-        ``youden_corrected`` is without the optimism of that, estimated by finding the cut-off anew in each resample
-        and judging it by the original data. ``reason`` says why there is none.
+        ``youden_corrected`` is not: the cut-off is found anew in each resample and judged by the cases that were not
+        drawn. ``reason`` says why there is none.
 
     References
     ----------
-    Youden (1950) for the index; Harrell, Lee and Mark (1996) for the correction.
+    Youden (1950) for the index; Efron and Tibshirani (1997) for judging by what was not drawn.
     """
     values = part.items[metric].to_numpy(dtype=float)
     defined = ~np.isnan(values)
@@ -71,8 +73,8 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     sign = -1.0 if metric in turned else 1.0
     counts = {"n": int((of_usable + of_others).sum()), "usable": int(of_usable.sum()), "cases": cases}
     row: dict[str, Any] = {"rule": "<=" if metric in turned else ">="} | counts
-    reason = _why_none(of_usable, of_others, cases) if defined.any() else f"{metric} is undefined everywhere"
-    if reason:
+    kept = part.where(defined)
+    if reason := (why_no_area(kept) or why_no_interval(kept)) if defined.any() else f"{metric} is undefined everywhere":
         return row | {"reason": reason}
     scores, levels = sign * values[defined], np.unique(sign * values[defined])
     found = _youden(scores, of_usable, of_others, np.ones((1, len(scores))))
@@ -81,9 +83,12 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     if apparent <= 0:
         return row | {"reason": f"{metric} does not tell usable contours from others in the expected direction"}
     drawn = _youden(scores, of_usable, of_others, draws[:, defined])
-    both_kinds = ~np.isnan(drawn.index).any(axis=1)
+    others = _youden(scores, of_usable, of_others, (draws[:, defined] == 0).astype(float))
+    both_kinds = ~(np.isnan(drawn.index).any(axis=1) | np.isnan(others.index).any(axis=1))
     chosen = drawn.best[both_kinds]
-    optimism = drawn.index[both_kinds, chosen] - found.index[0, chosen]
+    corrected = float(others.index[both_kinds, chosen].mean())
+    if not corrected > 0:
+        return row | {"reason": f"no better than chance: corrected for optimism, Youden's J is {number(corrected)}"}
     cut_offs = np.full(len(draws), np.nan)
     cut_offs[both_kinds] = levels[chosen]
     low, high = percentile_interval(sign * cut_offs, cases)
@@ -94,17 +99,9 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
         "sensitivity": float(found.sensitivity[0, best]),
         "specificity": float(found.specificity[0, best]),
         "youden": apparent,
-        "youden_corrected": apparent - float(optimism.mean()),
+        "youden_corrected": corrected,
         "reason": "",
     }
-
-
-def _why_none(of_usable: Floats, of_others: Floats, cases: int) -> str:
-    if not of_usable.sum():
-        return "no contour is usable"
-    if not of_others.sum():
-        return "all contours are usable"
-    return f"fewer than {FEWEST_CASES} cases ({cases})" if cases < FEWEST_CASES else ""
 
 
 def _youden(scores: Floats, of_usable: Floats, of_others: Floats, draws: Floats) -> _Youden:

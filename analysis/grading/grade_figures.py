@@ -33,7 +33,7 @@ from analysis.drawing import (
 )
 from analysis.formatting import counted, number
 from analysis.grading.correlation import MEAN_OF_COEFFICIENTS
-from analysis.grading.grades import GRADED_WORDS, PERTURBED, USABLE_FROM, WORST_WORDS, Grades, Part, parts
+from analysis.grading.grades import GRADED_WORDS, PERTURBED, USABLE_FROM, Grades, Part, parts
 from analysis.statistics import LIKERT
 
 _BLOCK = 0.24
@@ -78,7 +78,7 @@ def draw_grade_flow(grades: Grades, graded: str, folder: Path, note: str = "") -
             _draw_panel(axes, part)
             axes.set_title(short(part.structure), loc="left")
         _name(figure, f"{GRADED_WORDS[graded]} contours, grades by rater{in_brackets(note)}")
-        return save(figure, folder, f"grade_flow_{graded}", _flow_caption(panels, graded, grades.has_worst, note))
+        return save(figure, folder, f"grade_flow_{graded}", _flow_caption(panels, graded, grades.choice_words, note))
 
 
 def _name(figure: Figure, title: str) -> None:
@@ -157,12 +157,12 @@ def _shade(grade: int) -> str:
     return severity_shade(LIKERT[-1] - grade, len(LIKERT))
 
 
-def _flow_caption(panels: Sequence[Part], graded: str, worst: bool, note: str) -> str:
+def _flow_caption(panels: Sequence[Part], graded: str, choice: str, note: str) -> str:
     patients = {part.structure: counted(len(np.unique(part.cases)), "patient") for part in panels}
     counts = [
         f"{part.structure} n = {counted(len(part.items), 'contour')} of {patients[part.structure]}" for part in panels
     ]
-    warning = f" {WORST_WORDS}" if graded == PERTURBED and worst else ""
+    warning = f" {choice}" if graded == PERTURBED and choice else ""
     return (
         f"{sentence(note)}Grades of {GRADED_WORDS[graded]} contours from rater to rater ({', '.join(counts)}). A block "
         "is a grade with its number of contours, 5 (best) on top; a ribbon, as wide as its number of contours, goes "
@@ -208,7 +208,7 @@ def draw_metric_correlations(table: pd.DataFrame, grades: Grades, folder: Path, 
         _name(figure, f"metrics and grades{in_brackets(note)}")
         label = "Spearman's \N{GREEK SMALL LETTER RHO}"
         figure.colorbar(ScalarMappable(norm, _SIGN_COLOURS), ax=list(grid), label=label, shrink=0.8, pad=0.01)
-        return save(figure, folder, "metric_correlations", _map_caption(chosen, grades.has_worst, note))
+        return save(figure, folder, "metric_correlations", _map_caption(chosen, grades.choice_words, note))
 
 
 def _draw_map(axes: Axes, panel: pd.DataFrame, metrics: Sequence[str], norm: Normalize) -> None:
@@ -241,14 +241,16 @@ def _draw_cell(axes: Axes, x: int, y: int, r: float, shade: str, q: float) -> No
         axes.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, **frame))
 
 
-def _map_caption(table: pd.DataFrame, worst: bool, note: str) -> str:
+def _map_caption(table: pd.DataFrame, choice: str, note: str) -> str:
     counts = [
         f"{GRADED_WORDS[graded]} n = {counts_in_words([int(n) for n in of['n']])} contours of "
         f"{counts_in_words([int(n) for n in of['cases']])} patients"
         for graded, of in table.groupby("graded", sort=False)
     ]
     family = int(table["family"].max())
-    tested = f"Framed: q < {SIGNIFICANT} (Spearman's test, Benjamini-Hochberg over {counted(family, 'test')}). "
+    tested = ""
+    if family:
+        tested = f"Framed: q < {SIGNIFICANT} (Spearman's test, Benjamini-Hochberg over {counted(family, 'test')}). "
     untested = table.loc[table["p"].isna() & table["r"].notna(), "graded"]
     if len(untested):
         names = " and ".join(GRADED_WORDS[graded] for graded in dict.fromkeys(untested))
@@ -256,5 +258,5 @@ def _map_caption(table: pd.DataFrame, worst: bool, note: str) -> str:
     return (
         f"{sentence(note)}Spearman correlation of metrics with each rater's grade ({'; '.join(counts)}). Positive: the "
         f"higher the metric, the better the grade. {tested}Empty: undefined, no spread."
-        f"{f' {WORST_WORDS}' if worst and PERTURBED in set(table['graded']) else ''}"
+        f"{f' {choice}' if choice and PERTURBED in set(table['graded']) else ''}"
     )

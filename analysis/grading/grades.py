@@ -25,9 +25,18 @@ GRADED_WORDS = {BASELINE: "unperturbed", PERTURBED: "perturbed", TOGETHER: "all"
 """What was graded, in words."""
 
 WORST_WORDS = (
-    "Perturbed cases were chosen because they lose most; their usability says how bad it can get, not how often."
+    "Perturbed cases were chosen because they lose most; their usability says how bad it can get, not how often. "
+    "Correlations, areas and cut-offs are those of such a choice, too."
 )
-"""Said wherever perturbed contours are summed up that were chosen as the worst."""
+"""Said wherever perturbed contours are summed up that were all chosen as the worst."""
+
+_CHOSEN = {
+    "worst": "because they lose most",
+    "random": "at random",
+    "stratified": "one from each part, from the least loss to the largest",
+    "": "in a way that is not said",
+}
+"""How perturbed items were chosen, by the column ``sample``, in words."""
 
 KEYS = ("graded", "item", "case", "modality", "perturbation", "severity", "structure", "rater", "grade", "repeat")
 """Columns of the long table, in order; ``sample`` and the metrics follow."""
@@ -80,9 +89,19 @@ class Grades:
         return tuple(name for name in (BASELINE, PERTURBED) if name in found)
 
     @property
-    def has_worst(self) -> bool:
-        """Whether perturbed cases were chosen as those that lose most."""
-        return "worst" in set(self.rows["sample"])
+    def choice_words(self) -> str:
+        """How perturbed items were chosen, and what that means for every figure of them; empty where it is not said."""
+        of_item = self.rows[self.rows["graded"] == PERTURBED].drop_duplicates("item")["sample"]
+        counts = {name: int((of_item == name).sum()) for name in _CHOSEN if name in set(of_item)}
+        if not any(counts):
+            return ""
+        if set(counts) == {"worst"}:
+            return WORST_WORDS
+        chosen = ", ".join(f"{count} chosen {_CHOSEN[name]}" for name, count in counts.items())
+        return (
+            f"Perturbed items ({len(of_item)}) are of the most harmful perturbations only: {chosen}. Usability, "
+            "correlations, areas and cut-offs are those of this choice, not of perturbed images at large."
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +147,10 @@ class Part:
         """Part with the items that all these raters graded."""
         complete = self.grades[list(raters)].notna().all(axis=1)
         return Part(self.graded, self.structure, self.items[complete], self.grades.loc[complete, list(raters)])
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> Part:
+        """Part with some of its items."""
+        return Part(self.graded, self.structure, self.items[kept], self.grades[kept])
 
     def usable(self) -> Floats:
         """1 where a grade says usable, 0 where not, NaN where there is none: items by raters."""

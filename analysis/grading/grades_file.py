@@ -51,6 +51,7 @@ class _File:
     synthetic: bool = False
     sizes: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_grades(paths: Sequence[Path], metrics: Path | None = None) -> Grades:
@@ -108,10 +109,12 @@ def authors_rows(table: pd.DataFrame, graded: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of ``KEYS``, ``sample`` and the study's metrics.
+        The columns of ``KEYS``, ``sample`` and the study's metrics. ``hd_mm`` is NaN where both masks are empty: that
+        contour is right, and a distance that is not there is not the worst one.
     """
     is_perturbed = graded == PERTURBED
     shared = table.assign(
+        hd_mm=table["hd_mm"].mask(_both_empty(table)),
         graded=graded,
         item=table["case"] + (f" {PERTURBED}" if is_perturbed else ""),
         modality="",
@@ -124,18 +127,36 @@ def authors_rows(table: pd.DataFrame, graded: str) -> pd.DataFrame:
     return pd.concat(long, ignore_index=True)[[*KEYS, "sample", *AUTHORS_METRICS]]
 
 
+def _both_empty(table: pd.DataFrame) -> pd.Series:
+    return table["outcome"] == "true_negative"
+
+
 def _read(path: Path) -> _File:
     table = read_text_table(path, (*REQUIRED, *OPTIONAL, *_AUTHORS_COLUMNS))
     if set(_AUTHORS_COLUMNS) <= set(table.columns):
         graded = PERTURBED if path.stem.endswith("_perturbed") else BASELINE
-        rows = authors_rows(read_metrics(path, graded=True), graded)
-        return _File(rows.assign(_place=str(path)), list(AUTHORS_METRICS))
+        published = read_metrics(path, graded=True)
+        rows = authors_rows(published, graded).assign(_place=str(path))
+        return _File(rows, list(AUTHORS_METRICS), notes=_empty_notes(path, published))
+    if "case" not in table.columns and "item" in table.columns:
+        raise AnalysisError(
+            f"{path}: found items and no column case, as in a blinded export; expected to know what was graded; export "
+            "again with --key"
+        )
     table.require(REQUIRED)
     values, sizes, texts = numeric_columns(table, (*REQUIRED, *OPTIONAL))
     records = [_record(line, table) for line in table.lines]
     columns = [*KEYS, "sample", "_place", "_synthetic"]
     rows = pd.DataFrame.from_records(records, columns=columns).assign(**values)
     return _File(rows.drop(columns="_synthetic"), list(values), bool(rows["_synthetic"].any()), sizes, texts)
+
+
+def _empty_notes(path: Path, table: pd.DataFrame) -> list[str]:
+    empty = table[_both_empty(table)]
+    names = [f"{case} {structure}" for case, structure in zip(empty["case"], empty["structure"], strict=True)]
+    if not names:
+        return []
+    return [f"{path.name}: no structure and no contour, so that hd_mm is undefined, not infinite: {listed(names)}."]
 
 
 def _record(line: TextLine, table: TextTable) -> dict[str, Any]:
@@ -282,7 +303,7 @@ def _repeat_notes(rows: pd.DataFrame) -> list[str]:
 def _file_notes(files: Sequence[_File]) -> list[str]:
     sizes = list(dict.fromkeys(name for file in files for name in file.sizes))
     texts = list(dict.fromkeys(name for file in files for name in file.texts))
-    notes = []
+    notes = [note for file in files for note in file.notes]
     if sizes:
         notes.append(f"Not taken as metrics, since they measure no quality: {', '.join(sizes)}.")
     if texts:

@@ -15,11 +15,11 @@ from analysis.pairing import BASELINE
 
 NO_METRICS = (
     *("seed", "seconds", "seconds_perturb", "seconds_predict", "seconds_measure", "revisions"),
-    *("tp", "tn", "reference_mm3", "predicted_mm3"),
+    *("tp", "tn", "fp", "fn", "reference_mm3", "predicted_mm3", "dice_to_baseline_prediction"),
 )
-"""Numeric columns that are bookkeeping or sizes, not measures of how good a contour is."""
+"""Numeric columns that are bookkeeping, sizes, or how far the contour moved, not measures of how good it is."""
 
-LOWER_IS_BETTER = ("hd95_mm", "hd_mm", "fp", "fn")
+LOWER_IS_BETTER = ("hd95_mm", "hd_mm")
 """Metrics whose low values mean a good contour."""
 
 VARIANT = ("modality", "perturbation", "severity")

@@ -12,21 +12,23 @@ import pandas as pd
 from analysis.drawing import Drawing
 from analysis.errors import AnalysisError
 from analysis.grading.agreement import agreement_table, difference_table, repeat_table
-from analysis.grading.case_bootstrap import FEWEST_CASES
+from analysis.grading.case_bootstrap import FEWEST_CASES, FEWEST_OF_KIND
+from analysis.grading.contest import FEWEST_DEFINED
 from analysis.grading.correlation import MEAN_OF_COEFFICIENTS, correlation_table
 from analysis.grading.grade_figures import draw_grade_flow, draw_metric_correlations
-from analysis.grading.grades import GRADED_WORDS, PERTURBED, USABLE_FROM, WORST_WORDS, Grades
+from analysis.grading.grades import GRADED_WORDS, USABLE_FROM, Grades
 from analysis.grading.grades_file import read_grades
+from analysis.grading.limits import limits_of
 from analysis.grading.prediction import predict_usability
 from analysis.grading.sentences import (
     agreement_sentences,
     difference_sentences,
-    limits_of,
+    mean_words,
     prediction_sentences,
     repeat_sentences,
     usability_sentences,
 )
-from analysis.grading.usability import distribution_table, usability_table
+from analysis.grading.usability import MEAN, distribution_table, usability_table
 from analysis.pages import render
 from analysis.statistics import RESAMPLES
 
@@ -82,7 +84,7 @@ def analyse_grades(
     metrics
         Metrics of the graded contours: a CSV or parquet file, or a run folder.
     lower_is_better
-        Metrics, beside distances and counts of errors, whose low values mean a good contour.
+        Metrics, beside distances, whose low values mean a good contour.
     note
         Said in titles and captions; ``phantom`` is added where the grades say that cases are synthetic.
 
@@ -95,7 +97,7 @@ def analyse_grades(
     grades = read_grades(paths, metrics)
     note = _note(note, grades)
     tables = grading_tables(grades, lower_is_better)
-    notes = (*grades.notes, *limits_of(grades))
+    notes = (*grades.notes, *limits_of(grades, tables))
     try:
         drawings = list(_draw(grades, tables, out / "figures", note))
         _write_tables(tables, out / "tables")
@@ -178,7 +180,7 @@ def _context(
             "Metrics that tell usable contours": list(prediction_sentences(tables["best_metric"], tables["cut_offs"])),
         },
         "notes": notes,
-        "worst": WORST_WORDS if PERTURBED in grades.graded and grades.has_worst else "",
+        "choice": grades.choice_words,
         "raters": grades.raters,
         "structures": grades.structures,
         "patients": grades.rows["case"].nunique(),
@@ -187,13 +189,28 @@ def _context(
         "statistics": STATISTICS,
         "usable_from": USABLE_FROM,
         "fewest": FEWEST_CASES,
+        "fewest_of_kind": FEWEST_OF_KIND,
+        "fewest_defined": FEWEST_DEFINED,
+        "mean": MEAN,
+        "mean_words": mean_words,
         "resamples": RESAMPLES,
         "mean_of_coefficients": MEAN_OF_COEFFICIENTS,
         "records": {name: table.to_dict("records") for name, table in tables.items()},
+        "usability": _usability(tables["usability"]),
         "distribution": _distribution(tables["grades"]),
         "correlations": correlations[correlations["method"] == "spearman"].to_dict("records"),
         "drawings": [(drawing, _width_of(drawing, grades)) for drawing in drawings],
     }
+
+
+def _usability(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of usability, and whether their count is a share: the mean of raters with gaps is none of all grades."""
+    of_raters = table[table["rater"] != MEAN].groupby(["graded", "structure"])["n"]
+    has_gaps = (of_raters.min() < of_raters.max()).to_dict()
+    return [
+        row | {"has_count": row["rater"] != MEAN or not has_gaps[(row["graded"], row["structure"])]}
+        for row in table.to_dict("records")
+    ]
 
 
 def _width_of(drawing: Drawing, grades: Grades) -> str:

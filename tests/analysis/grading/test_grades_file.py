@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
-from analysis.grading.grades import Grades, parts
+from analysis.grading.grades import WORST_WORDS, Grades, parts
 from analysis.grading.grades_file import read_grades
 
 Lines = list[dict[str, Any]]
@@ -94,7 +94,7 @@ def test_variants_items_and_parts(tmp_path: Path) -> None:
         ("perturbed", "GTVp", ("x",)),
     ]
     assert grades.synthetic
-    assert grades.has_worst
+    assert grades.choice_words == WORST_WORDS
 
 
 def test_a_grade_that_was_not_given_is_named_and_left_out(tmp_path: Path) -> None:
@@ -241,6 +241,45 @@ def test_the_authors_tables(authors_csv: Path, tmp_path: Path) -> None:
     assert nodal.grades.to_numpy().tolist() == expected[["Likert 1", "Likert 2"]].to_numpy().tolist()
     assert nodal.items["dice"].tolist() == expected["DICE"].tolist()
     assert set(grades.rows.groupby("graded")["sample"].first()) == {"", "worst"}
+
+
+def test_the_distance_of_a_right_empty_contour_is_not_the_worst(authors_csv: Path) -> None:
+    """No voxel in the reference, none in the prediction: 1000 in the authors' table, undefined here, and said."""
+    raw = pd.read_csv(authors_csv, sep=";")
+    empty = raw[(raw["REFVOL"] == 0) & (raw["TP"] + raw["FP"] == 0)]
+    assert empty[["SUBJECT", "LABEL", "HDRFDST"]].to_numpy().tolist() == [["HGJ-067", "Nodal", 1000]]
+    grades = read_grades([authors_csv])
+    undefined = grades.rows[grades.rows["hd_mm"].isna()]
+    assert undefined[["case", "structure", "dice"]].to_numpy().tolist() == [["HGJ-067", "GTVn", 1.0]] * 2
+    assert np.isinf(grades.rows["hd_mm"]).sum() == 2 * ((raw["HDRFDST"] == 1000).sum() - 1)
+    assert any(note.endswith("hd_mm is undefined, not infinite: HGJ-067 GTVn.") for note in grades.notes)
+
+
+def test_sizes_and_how_far_a_contour_moved_are_no_metrics(tmp_path: Path) -> None:
+    text = "case,structure,rater,grade,dice,tp,fp,fn,dice_to_baseline_prediction\nA,s,x,4,0.5,3,2,1,0.9\n"
+    grades = read_grades([text_file(tmp_path, text)])
+    assert grades.metrics == ("dice",)
+    assert "tp, fp, fn, dice_to_baseline_prediction" in grades.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("samples", "words"),
+    [
+        (["worst"] * 3, WORST_WORDS),
+        (
+            ["worst", "random", "random"],
+            "of the most harmful perturbations only: 1 chosen because they lose most, 2 chosen at random. ",
+        ),
+        (["stratified"] * 3, "only: 3 chosen one from each part, from the least loss to the largest. "),
+        (["worst", "", ""], "only: 1 chosen because they lose most, 2 chosen in a way that is not said. "),
+        ([""] * 3, ""),
+    ],
+)
+def test_how_perturbed_items_were_chosen(tmp_path: Path, samples: list[str], words: str) -> None:
+    lines = [f"C{i},s,x,4,noise,{sample}" for i, sample in enumerate(samples)]
+    grades = read_grades([text_file(tmp_path, "\n".join(["case,structure,rater,grade,perturbation,sample", *lines]))])
+    assert words in grades.choice_words
+    assert bool(words) == bool(grades.choice_words)
 
 
 def test_a_cut_authors_table_names_its_line(authors_csv: Path, tmp_path: Path) -> None:

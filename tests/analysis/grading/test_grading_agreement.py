@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_strictness_with_scipy(authors_grades: Grades) -> None:
     table = difference_table(authors_grades)
     for part, (_, row) in zip(parts(authors_grades), table.iterrows(), strict=True):
         difference = (part.grades["observer_2"] - part.grades["observer_1"]).to_numpy()
-        assert row["mean_difference"] == pytest.approx(difference.mean())
+        assert row["mean_difference"] == pytest.approx(difference.mean())  # a contour per patient
         assert row[["second_higher", "equal", "second_lower"]].tolist() == [
             (difference > 0).sum(),
             (difference == 0).sum(),
@@ -188,9 +189,47 @@ def test_strictness_is_tested_with_a_value_per_patient(grades_of: ReadLines) -> 
                 lines.append(line(f"c{case}", rater, int(grade)) | {"item": f"{case}{item}"})
     row = difference_table(grades_of(lines)).iloc[0]
     expected = stats.wilcoxon([m for m in means if m], method=stats.PermutationMethod(n_resamples=np.inf)).pvalue
-    assert (row["n"], row["cases"]) == (18, 9)
+    assert (row["n"], row["cases"], row["mean_difference"]) == (18, 9, pytest.approx(np.mean(means)))
     assert row["p"] == pytest.approx(expected)
     assert row["p"] == signed_rank_test(means).p
+
+
+def test_the_mean_difference_is_of_what_is_tested(grades_of: ReadLines) -> None:
+    """Eight patients with a contour each, y one grade higher; one with ten, y two lower: (8 - 2) / 9, not -12 / 18."""
+    steps = [(f"c{i}", 1) for i in range(8)] + [("c8", -2)] * 10
+    lines = [
+        line(case, rater, 4 + step * (rater == "y")) | {"item": i}
+        for i, (case, step) in enumerate(steps)
+        for rater in "xy"
+    ]
+    row = difference_table(grades_of(lines)).iloc[0]
+    assert row["mean_difference"] == pytest.approx(6 / 9)
+    assert row[["second_higher", "second_lower", "cases", "zero_differences"]].tolist() == [8, 10, 9, 0]
+    assert row["rank_biserial"] > 0
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        ([1 + i % 5 for i in range(12)], "none: x gave one grade only, so that kappa is 0 by construction"),
+        ([3] * 12, "none: x gave one grade only, so that kappa is 0 by construction"),
+        ([4] * 12, "none: all grades are the same"),
+    ],
+)
+def test_no_kappa_where_a_rater_gave_one_grade(grades_of: ReadLines, second: list[int], reason: str) -> None:
+    """scikit-learn gives 0 whatever the other rater says, or NaN."""
+    with warnings.catch_warnings(action="ignore"):
+        assert not cohen_kappa_score([4] * 12, second, weights="quadratic", labels=list(LIKERT)) > 0
+    lines = [line(f"c{i}", rater, grade) for i, of in enumerate(second) for rater, grade in (("x", 4), ("y", of))]
+    lines += [line(f"c{i}", "x", 4, repeat=1) for i in range(11)]
+    grades = grades_of(lines)
+    kappas = agreement_table(grades).set_index("statistic").filter(like="kappa", axis=0)
+    assert len(kappas) == 3
+    assert kappas[["value", "low", "high"]].isna().all(axis=None)
+    assert set(kappas["interval"]) == {reason}
+    of_x = repeat_table(grades).set_index(["rater", "structure", "statistic"]).loc[("x", "all", "kappa_quadratic")]
+    assert np.isnan(of_x["value"])
+    assert of_x["interval"] == "none: all grades are the same"
 
 
 def test_repeats_by_hand(grades_of: ReadLines) -> None:

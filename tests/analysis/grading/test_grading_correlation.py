@@ -22,10 +22,13 @@ def test_coefficients_with_scipy(authors_grades: Grades) -> None:
         for metric in ("dice", "hd_mm", "specificity"):
             found = []
             for rater in part.raters:
-                expected = stats.spearmanr(part.items[metric], part.grades[rater])
+                # The distance of one right empty contour is undefined.
+                kept = part.items[metric].notna()
+                expected = stats.spearmanr(part.items[metric][kept], part.grades[rater][kept])
                 row = table.loc[(part.structure, metric, rater, "spearman")]
                 assert (row["r"], row["p"]) == (pytest.approx(expected.statistic), pytest.approx(expected.pvalue))
-                assert (row["n"], row["cases"], row["interval"]) == (32, 32, "Bonett-Wright")
+                n = 31 if (part.structure, metric) == ("GTVn", "hd_mm") else 32
+                assert (row["n"], row["cases"], row["interval"]) == (n, n, "Bonett-Wright")
                 found.append(expected.statistic)
             mean = table.loc[(part.structure, metric, MEAN_OF_COEFFICIENTS, "spearman")]
             assert mean["r"] == pytest.approx(np.mean(found))

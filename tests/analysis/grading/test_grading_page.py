@@ -135,7 +135,10 @@ def grades_lines(grades: list[list[int]], **columns: list[Any]) -> Lines:
     ("lines", "words"),
     [
         (grades_lines([[1 + i % 5] for i in range(12)], dice=list(range(12))), "Only one rater (r0)"),
-        (grades_lines([[4, 3]], dice=[0.5]), "No metric can tell usable unperturbed s: all contours are usable"),
+        (
+            grades_lines([[4, 3]], dice=[0.5]),
+            "No best metric for telling usable unperturbed s: all contours are usable",
+        ),
         (grades_lines([[3, 3]] * 12, dice=[0.5] * 12), "all contours are usable"),
         (grades_lines([[1, 1]] * 12, dice=[0.5] * 12), "no contour is usable"),
         (grades_lines([[1 + i % 5, 3] for i in range(12)]), "No metric was given"),

@@ -56,7 +56,9 @@ def test_areas_with_scikit_learn(authors_grades: Grades) -> None:
     for part in parts(authors_grades):
         for metric in authors_grades.metrics:
             sign = -1 if metric == "hd_mm" else 1
-            expected = [roc_auc_score(part.grades[r] >= 3, sign * finite(part.items[metric])) for r in part.raters]
+            kept = part.items[metric].notna()
+            scores = sign * finite(part.items[metric][kept])
+            expected = [roc_auc_score(part.grades.loc[kept, r] >= 3, scores) for r in part.raters]
             found = [table.loc[(part.structure, metric, rater), "auc"] for rater in part.raters]
             assert found == pytest.approx(expected)
             assert table.loc[(part.structure, metric, "mean"), "auc"] == pytest.approx(np.mean(expected))
@@ -100,63 +102,17 @@ def test_area_of_every_resample(scores: list[int], seed: int) -> None:
             assert value == pytest.approx(roc_auc_score(positive[rows], np.array(scores)[rows]))
 
 
-def test_the_best_metric_and_its_difference_to_dice(grades_of: ReadLines) -> None:
-    """Two metrics, one resample at a time: share of resamples, paired difference, and the optimism of choosing."""
-    rng = np.random.default_rng(4)
-    n = 24
-    quality = rng.normal(0, 1, n)
-    better, dice = quality + rng.normal(0, 0.5, n), quality + rng.normal(0, 1.0, n)
-    grades = np.clip(np.round(3 + quality + rng.normal(0, 0.5, n)), 1, 5).astype(int)
-    lines = [
-        row | {"other": value} for row, value in zip(lines_of(list(dice), [[g] for g in grades]), better, strict=True)
-    ]
-    found = predict_usability(grades_of(lines)).best.iloc[0]
-    usable = grades >= 3
-    areas: list[tuple[float, float]] = []
-
-    def both(rows: np.ndarray) -> float:
-        areas.append((pairwise_area(usable[rows], better[rows]), pairwise_area(usable[rows], dice[rows])))
-        return areas[-1][0] - areas[-1][1]
-
-    difference = cluster_bootstrap(both, [f"c{i}" for i in range(n)])
-    drawn = np.array([pair for pair in areas if not np.isnan(pair[0])])
-    whole = np.array([roc_auc_score(usable, better), roc_auc_score(usable, dice)])
-    assert whole[0] > whole[1]
-    assert found["best"] == "other"
-    assert found["candidates"] == 2
-    assert found["auc"] == pytest.approx(whole[0])
-    assert found["difference_to_dice"] == pytest.approx(whole[0] - whole[1])
-    assert (found["difference_low"], found["difference_high"]) == pytest.approx((difference.low, difference.high))
-    assert found["best_share"] == pytest.approx(np.mean(drawn[:, 0] >= drawn[:, 1] - 1e-12))
-    chosen = np.where(drawn[:, 0] >= drawn[:, 1] - 1e-12, 0, 1)
-    optimism = np.mean([row[k] - whole[k] for row, k in zip(drawn, chosen, strict=True)])
-    # Where both are equally good in a resample either can stand for it.
-    assert found["auc_corrected"] == pytest.approx(whole[0] - optimism, abs=0.005)
-
-
-@pytest.mark.parametrize(
-    ("names", "best", "tied"), [(("a", "dice", "b"), "dice", "a, b"), (("b", "worse", "a"), "b", "a")]
-)
-def test_metrics_that_rank_alike(grades_of: ReadLines, names: tuple[str, ...], best: str, tied: str) -> None:
-    """Dice stands for all that rank as it does, else the first column does; each is the best in every resample."""
-    lines = lines_of(list(range(12)), [[1 + i // 3] for i in range(12)], name=names[0])
-    for index, row in enumerate(lines):
-        row |= {names[1]: 0 if names[1] == "worse" else index**2, names[2]: index**3}
-    found = predict_usability(grades_of(lines)).best.iloc[0]
-    assert (found["best"], found["tied"], found["best_share"]) == (best, tied, 1)
-    assert found["auc"] == found["auc_corrected"] == 1
-
-
 def test_direction_is_fixed_beforehand(grades_of: ReadLines) -> None:
     """A metric that ranks the wrong way round stays below 0.5 until it is said that lower is better."""
-    lines = lines_of(list(range(12)), [[5 - i // 3] for i in range(12)], name="volume_error")
+    lines = lines_of(list(range(20)), [[5 - i // 4] for i in range(20)], name="volume_error")
     grades = grades_of(lines)
     assert predict_usability(grades).auc["auc"].tolist() == [0.0]
-    assert "expected direction" in predict_usability(grades).cut_offs["reason"][0]
+    part = next(parts(grades))
+    assert "expected direction" in best_cut_off(part, "volume_error", (), case_draws(part.cases))["reason"]
     turned = predict_usability(grades, ["volume_error"])
     assert turned.auc["auc"].tolist() == [1.0]
     cut_off = turned.cut_offs.iloc[0]
-    assert (cut_off["rule"], cut_off["cut_off"], cut_off["youden"]) == ("<=", 8, 1)
+    assert (cut_off["rule"], cut_off["cut_off"], cut_off["youden"]) == ("<=", 11, 1)
     with pytest.raises(AnalysisError, match="did you mean 'volume_error'"):
         predict_usability(grades, ["volume_eror"])
 
@@ -175,7 +131,7 @@ def brute_force(part: Part, metric: str, sign: int) -> tuple[float, float]:
     """Highest Youden index over pooled grades by scikit-learn's curve, and the strictest threshold that has it."""
     usable = part.usable().ravel()
     scores = np.repeat(sign * finite(part.items[metric]), len(part.raters))
-    kept = ~np.isnan(usable)
+    kept = ~(np.isnan(usable) | np.isnan(scores))
     false_rate, sensitivity, thresholds = roc_curve(usable[kept], scores[kept], drop_intermediate=False)
     index = np.round(sensitivity - false_rate, 12)
     return float(index.max()), float(sign * thresholds[index == index.max()].max())
@@ -188,17 +144,19 @@ def test_cut_offs_with_scikit_learn(authors_grades: Grades, metric: str, sign: i
         index, threshold = brute_force(part, metric, sign)
         assert (found["youden"], found["cut_off"]) == (pytest.approx(index), pytest.approx(threshold))
         assert found["youden"] == pytest.approx(found["sensitivity"] + found["specificity"] - 1)
-        assert (found["rule"], found["n"], found["cases"]) == (">=" if sign > 0 else "<=", 64, 32)
-        values = np.repeat(part.items[metric].to_numpy(), 2)
+        defined = part.items[metric].notna().to_numpy()
+        counts = (2 * defined.sum(), defined.sum())
+        assert (found["rule"], found["n"], found["cases"]) == (">=" if sign > 0 else "<=", *counts)
+        values = np.repeat(part.items[metric].to_numpy()[defined], 2)
         called = values >= found["cut_off"] if sign > 0 else values <= found["cut_off"]
-        usable = part.usable().ravel() == 1
+        usable = part.usable()[defined].ravel() == 1
         assert found["sensitivity"] == pytest.approx(called[usable].mean())
         assert found["specificity"] == pytest.approx(1 - called[~usable].mean())
 
 
 def test_optimism_one_resample_at_a_time(simulated: Grades) -> None:
-    """Harrell's: found anew in every resample, judged by the original data."""
-    part = next(part for part in parts(simulated) if part.graded == "baseline")
+    """Found anew in every resample, judged by the patients that were not drawn; up to three contours of a patient."""
+    part = next(part for part in parts(simulated, together=True) if part.graded == "all")
     draws = case_draws(part.cases, resamples=200)
     found = best_cut_off(part, "dice", (), draws)
     usable, dice = part.usable(), part.items["dice"].to_numpy()
@@ -208,18 +166,32 @@ def test_optimism_one_resample_at_a_time(simulated: Grades) -> None:
         return float(called[truth].mean() - called[~truth].mean())
 
     everything = np.arange(len(dice))
-    optimism, thresholds = [], []
+    judged, thresholds = [], []
     for weights in draws:
-        rows = np.repeat(everything, weights.astype(int))
-        if len(set(usable[rows].ravel())) < 2:
+        rows, others = np.repeat(everything, weights.astype(int)), everything[weights == 0]
+        if len(set(usable[rows].ravel())) < 2 or len(set(usable[others].ravel())) < 2:
             continue
         best = max(sorted(set(dice[rows]), reverse=True), key=lambda level: round(index(rows, level), 12))
         thresholds.append(best)
-        optimism.append(index(rows, best) - index(everything, best))
+        judged.append(index(others, best))
     assert len(thresholds) > 150
-    assert found["youden_corrected"] == pytest.approx(found["youden"] - np.mean(optimism))
+    assert found["youden_corrected"] == pytest.approx(np.mean(judged))
+    assert found["youden_corrected"] < found["youden"]
     expected = percentile_interval(np.array(thresholds), 16)
     assert (found["low"], found["high"]) == pytest.approx(expected)
+
+
+def test_no_cut_off_that_new_patients_do_not_bear_out(grades_of: ReadLines) -> None:
+    """Noise has a best cut-off, too; judged by patients that did not choose it, its index is not above 0."""
+    rng = np.random.default_rng(3)
+    grades = grades_of(lines_of(list(rng.normal(size=30)), [[4 if i % 2 else 2] for i in range(30)]))
+    part = next(parts(grades))
+    assert brute_force(part, "dice", 1)[0] > 0
+    row = best_cut_off(part, "dice", (), case_draws(part.cases))
+    assert row["reason"].startswith("no better than chance: corrected for optimism, Youden's J is ")
+    assert "cut_off" not in row
+    # Nor is one given where the metric does not rank better than chance.
+    assert predict_usability(grades).cut_offs["reason"].tolist() == ["no better than chance"]
 
 
 def test_a_cut_off_by_hand(grades_of: ReadLines) -> None:
@@ -236,16 +208,22 @@ def test_a_cut_off_by_hand(grades_of: ReadLines) -> None:
     [
         ([3, 4, 5] * 4, 12, "all contours are usable"),
         ([1, 2] * 6, 12, "no contour is usable"),
-        ([1, 4, 5] * 3, 9, "fewer than 10 cases (9)"),
-        ([1, 4, 5] * 4, 6, "fewer than 10 cases (6)"),
+        ([1, 4, 5] * 3, 9, "fewer than 10 patients (9)"),
+        ([1, 4, 5] * 4, 6, "fewer than 10 patients (6)"),
+        ([1] * 4 + [4] * 26, 30, "not usable in fewer than 5 patients (4)"),
+        ([5] * 4 + [2] * 26, 30, "usable in fewer than 5 patients (4)"),
+        # Eight contours are not usable, of four patients.
+        ([1] * 4 + [4] * 11 + [1] * 4 + [4] * 11, 15, "not usable in fewer than 5 patients (4)"),
     ],
 )
 def test_no_cut_off_and_why(grades_of: ReadLines, grades: list[int], cases: int, reason: str) -> None:
     names = [f"c{i % cases}" for i in range(len(grades))]
-    found = predict_usability(grades_of(lines_of([g / 7 for g in grades], [[g] for g in grades], names)))
+    metric = [g / 7 + (i % 5) / 9 for i, g in enumerate(grades)]
+    found = predict_usability(grades_of(lines_of(metric, [[g] for g in grades], names)))
     row = found.cut_offs.iloc[0]
     assert row["reason"] == reason
     assert np.isnan(row["cut_off"])
+    assert found.auc["interval"].tolist() in ([f"none: {reason}"], ["none"])
     assert found.auc[["low", "high"]].isna().all(axis=None)
 
 
@@ -259,6 +237,42 @@ def test_a_rater_who_finds_everything_usable(grades_of: ReadLines) -> None:
     assert found.best["raters"].tolist() == ["r0"]
     # All resamples separate: that shows no spread.
     assert np.isnan(table.loc["r0", "low"])
+    assert table.loc["r0", "interval"] == "none: all resamples give the same"
+    assert (table.loc["mean", "raters"], table.loc["mean", "raters_used"], table.loc["mean", "raters_all"]) == (
+        "r0",
+        1,
+        2,
+    )
+
+
+def test_an_area_without_spread_is_not_known_without_error(grades_of: ReadLines) -> None:
+    """r0 grades by the metric and is told apart in every resample; r1 is not: the mean of both has no interval."""
+    rng = np.random.default_rng(1)
+    metric = list(range(30))
+    grades = [[2 if i < 12 else 4, 2 if i + rng.normal(0, 9) < 12 else 4] for i in range(30)]
+    table = predict_usability(grades_of(lines_of(metric, grades))).auc.set_index("rater")
+    assert table.loc["r0", "auc"] == 1
+    assert table.loc["r1", "low"] < table.loc["r1", "auc"] < table.loc["r1", "high"]
+    assert np.isnan(table.loc["mean", ["low", "high"]].astype(float)).all()
+    assert table.loc["mean", "interval"] == "none: all resamples give the same for r0"
+
+
+def test_the_mean_counts_only_raters_who_have_an_area(grades_of: ReadLines) -> None:
+    """r0 finds all 20 contours usable and adds nothing; r1 graded 8 and r2 12 of them, 5 both: 15 patients, too few."""
+    rng = np.random.default_rng(0)
+    grades = [[4, 1 + i % 5 if i < 8 else "", 1 + i % 5 if i % 2 or i in (2, 16) else ""] for i in range(20)]
+    grades[16][2], grades[18][2] = 1, ""
+    lines = lines_of(list(rng.normal(size=20)), grades)
+    of_rater = {k: {row["case"] for row in lines if row["rater"] == f"r{k}" and row["grade"] != ""} for k in (1, 2)}
+    found = predict_usability(grades_of(lines))
+    mean = found.auc.set_index("rater").loc["mean"]
+    assert len(of_rater[1]) == 8
+    assert (mean["raters"], mean["raters_used"], mean["raters_all"]) == ("r1, r2", 2, 3)
+    assert mean["cases"] == len(of_rater[1] | of_rater[2]) < 20
+    assert mean["n"] == len(of_rater[1]) + len(of_rater[2])
+    assert np.isnan(mean["low"])
+    assert mean["interval"] == "none: fewer than 10 patients (8) for r1"
+    assert found.cut_offs["reason"].tolist()[0].startswith(("no better", "fewer than 10 patients (8) for r1"))
 
 
 def test_fast_enough_for_a_large_study(grades_of: ReadLines) -> None:

@@ -101,7 +101,7 @@ def test_export_of_a_kit_that_was_changed(folders, tmp_path, capsys):
 def test_analyse_of_a_blinded_export(folders, tmp_path, capsys):
     call("export", folders.kit, "-o", tmp_path / "grades.csv")
     error = fails(capsys, "analyse", tmp_path / "grades.csv", "-o", tmp_path / "out")
-    assert "'case' is missing" in error
+    assert "export again with --key" in error
 
 
 def test_interrupted(monkeypatch, folders, tmp_path, capsys):
