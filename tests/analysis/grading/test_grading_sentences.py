@@ -111,7 +111,7 @@ def test_kappa_beside_the_share_within_one_grade(grades_of: ReadLines, grades: A
 
 
 def test_a_rater_who_graded_little_is_named_beside_the_mean(grades_of: ReadLines) -> None:
-    """By hand: 1 of 1 usable to Ann, 4 of 8 to Bob: the mean of their shares is 75 %, though 5 of 9 grades are usable."""
+    """By hand: 1 of 1 usable to Ann, 4 of 8 to Bob: the mean share is 75 %, though 5 of 9 grades are usable."""
     grades = grades_of(lines_of([[5, 5], *[[None, 5 if i < 4 else 1] for i in range(1, 8)]]))
     (said,) = usability_sentences(grades, usability_table(grades))
     assert "75.0 % of s contours are usable" in said
