@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -19,6 +20,10 @@ from bench.untrained import plans
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# A deadline would be a timed test: on a busy machine it fails for nothing.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SPACING = 4.0
 SHAPE = (28, 26, 30)  # z, y, x: no axis like another, none a multiple of the patch
