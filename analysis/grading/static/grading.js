@@ -226,9 +226,7 @@ class Desk {
   }
 
   #explain(place, error) {
-    if (error instanceof Refusal) {
-      this.#alarm("images", `${this.code}: ${error.message}`);
-    } else if (error instanceof TypeError && error.message.includes("fetch")) {
+    if (error.status === 0) {
       this.#alarm("images", `The server does not answer; ${this.code} is shown when it does.`);
       setTimeout(() => {
         if (this.place === place && this.shown !== this.code) this.go(place);

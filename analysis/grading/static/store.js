@@ -21,6 +21,7 @@ export function kept(storage, name) {
   }
 }
 
+// What the server, or its absence (status 0), says against a request.
 export class Refusal extends Error {
   constructor(status, message) {
     super(message);
@@ -49,7 +50,7 @@ export class Server {
   async volume(code, file) {
     const headers = { Authorization: `Bearer ${this.token}` };
     const response = await answer(fetch(`${this.base}/items/${code}/${file}`, { headers }));
-    const packed = await response.blob();
+    const packed = await response.blob().catch(unanswered);
     return new Response(packed.stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
   }
 }
@@ -60,8 +61,13 @@ export async function raterOf(token) {
   return (await (await answer(fetch("/api/rater", { headers }))).json()).rater;
 }
 
+// Every browser has words of its own for a server that is not there, or no longer.
+function unanswered() {
+  throw new Refusal(0, "The server does not answer.");
+}
+
 async function answer(request) {
-  const response = await request;
+  const response = await request.catch(unanswered);
   if (response.ok) return response;
   const body = await response.json().catch(() => ({}));
   throw new Refusal(response.status, body.error ?? `The server answers ${response.status}.`);
@@ -102,7 +108,7 @@ export class Outbox {
       this.trouble = null;
       this.onChange(0, null);
     } catch (error) {
-      this.trouble = error instanceof Refusal ? error : new Refusal(0, "The server does not answer.");
+      this.trouble = error instanceof Refusal ? error : new Refusal(500, error.message);
       // Another token or another desk takes the rater; everything else may mend itself.
       if (![401, 403, 409].includes(this.trouble.status)) this.timer = setTimeout(() => this.send(), RETRY_MS);
       this.onChange(this.waiting.length, this.trouble);
