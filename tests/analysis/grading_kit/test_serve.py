@@ -70,7 +70,7 @@ def test_killed_while_grades_come_in_nothing_confirmed_is_lost(start, folders):
             giver.join()
         for rater, grades in confirmed.items():
             stored = Journal(kit).given(rater).grades
-            assert len(grades) > 10
+            assert len(grades) > 3
             # The very last may have been stored and its answer lost: it is the only one that can differ.
             differing = [key for key, value in grades.items() if stored[key].grade != value]
             assert len(differing) <= 1
