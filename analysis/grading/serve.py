@@ -48,15 +48,15 @@ def serve(
 
     from analysis.grading.server import grading_app
 
-    with _only_server(kit), _listening(host, port) as listener:
+    # Ctrl-C is how it ends, at any moment; uvicorn has answered what was asked before it raises this.
+    with suppress(KeyboardInterrupt), _only_server(kit), _listening(host, port) as listener:
         url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
         for line in _welcome(kit, url, host):
             say(line)
-        hosts = [host.strip("[]"), "localhost", "127.0.0.1"] if _is_loopback(host) else ["*"]
+        # Browsers put an IPv6 address in brackets.
+        hosts = [_in_url(host), "localhost", "127.0.0.1"] if _is_loopback(host) else ["*"]
         config = uvicorn.Config(grading_app(kit, hosts), log_level="warning", server_header=False)
-        # Ctrl-C is how it ends; uvicorn has answered what was asked before it raises this.
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _refuse_missing_parts() -> None:

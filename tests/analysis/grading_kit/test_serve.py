@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import socket
@@ -119,6 +120,14 @@ def test_a_kit_that_cannot_be_written_is_not_served(folders, with_viewer, mount_
         serving.serve(folders.kit, "127.0.0.1", 0)
 
 
+def test_ctrl_c_before_the_server_runs_ends_it_as_well(folders, with_viewer):
+    def interrupt(_line):
+        raise KeyboardInterrupt
+
+    for _ in range(2):  # the second finds the kit free
+        serving.serve(folders.kit, "127.0.0.1", 0, say=interrupt)
+
+
 def test_without_the_viewer_it_says_how_to_get_it(folders, monkeypatch, tmp_path):
     monkeypatch.setattr(serving, "VIEWER", tmp_path / "missing.js")
     with pytest.raises(AnalysisError, match=r"NiiVue is not there.*npm.*NIIVUE_TARBALL.*pip install"):
@@ -140,8 +149,19 @@ def test_without_the_extra_it_says_how_to_get_it(folders):
 @pytest.mark.parametrize(
     ("host", "warned"), [("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True)]
 )
-def test_other_machines_are_warned_of(host, warned):
-    assert serving._is_loopback(host) != warned
+def test_other_machines_are_warned_of_and_browsers_get_in(folders, with_viewer, monkeypatch, host, warned):
+    """The page at the very address that the command prints, with the header that browsers send; and no other name."""
+    import uvicorn
+    from starlette.testclient import TestClient
+
+    served, said = [], []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, **_sockets: served.append(server.config.app))
+    serving.serve(folders.kit, host, 0, say=said.append)
+    address = re.search(r"http://(.*)/grade/", said[0])[1]
+    client = TestClient(served[0])
+    assert client.get("/", headers={"host": address}).status_code == 200
+    assert client.get("/", headers={"host": "evil.example"}).status_code == (200 if warned else 400)
+    assert any("other machines can reach this page" in line for line in said) == warned
 
 
 def test_no_kit(tmp_path, with_viewer):
