@@ -73,27 +73,23 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     sign = -1.0 if metric in turned else 1.0
     counts = {"n": int((of_usable + of_others).sum()), "usable": int(of_usable.sum()), "cases": cases}
     row: dict[str, Any] = {"rule": "<=" if metric in turned else ">="} | counts
+    if not defined.any():
+        return row | {"reason": f"{metric} is undefined everywhere"}
     kept = part.where(defined)
-    if reason := (why_no_area(kept) or why_no_interval(kept)) if defined.any() else f"{metric} is undefined everywhere":
+    if reason := why_no_area(kept) or why_no_interval(kept):
         return row | {"reason": reason}
-    scores, levels = sign * values[defined], np.unique(sign * values[defined])
+    scores = sign * values[defined]
     found = _youden(scores, of_usable, of_others, np.ones((1, len(scores))))
     best = int(found.best[0])
     apparent = float(found.index[0, best])
     if apparent <= 0:
         return row | {"reason": f"{metric} does not tell usable contours from others in the expected direction"}
-    drawn = _youden(scores, of_usable, of_others, draws[:, defined])
-    others = _youden(scores, of_usable, of_others, (draws[:, defined] == 0).astype(float))
-    both_kinds = ~(np.isnan(drawn.index).any(axis=1) | np.isnan(others.index).any(axis=1))
-    chosen = drawn.best[both_kinds]
-    corrected = float(others.index[both_kinds, chosen].mean())
+    cut_offs, corrected = _found_anew(scores, of_usable, of_others, draws[:, defined])
     if not corrected > 0:
         return row | {"reason": f"no better than chance: corrected for optimism, Youden's J is {number(corrected)}"}
-    cut_offs = np.full(len(draws), np.nan)
-    cut_offs[both_kinds] = levels[chosen]
     low, high = percentile_interval(sign * cut_offs, cases)
     return row | {
-        "cut_off": sign * float(levels[best]),
+        "cut_off": sign * float(np.unique(scores)[best]),
         "low": low,
         "high": high,
         "sensitivity": float(found.sensitivity[0, best]),
@@ -102,6 +98,17 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
         "youden_corrected": corrected,
         "reason": "",
     }
+
+
+def _found_anew(scores: Floats, of_usable: Floats, of_others: Floats, draws: Floats) -> tuple[Floats, float]:
+    """The cut-off of each resample, NaN where a kind is lacking, and their mean index on the cases not drawn."""
+    drawn = _youden(scores, of_usable, of_others, draws)
+    others = _youden(scores, of_usable, of_others, (draws == 0).astype(float))
+    both_kinds = ~(np.isnan(drawn.index).any(axis=1) | np.isnan(others.index).any(axis=1))
+    chosen = drawn.best[both_kinds]
+    cut_offs = np.full(len(draws), np.nan)
+    cut_offs[both_kinds] = np.unique(scores)[chosen]
+    return cut_offs, float(others.index[both_kinds, chosen].mean())
 
 
 def _youden(scores: Floats, of_usable: Floats, of_others: Floats, draws: Floats) -> _Youden:

@@ -6,7 +6,8 @@ import random
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -143,16 +144,24 @@ def make_kit(
     )
     items, originals = _blinded(selection, options)
     measured = _Measured(run, model, images, labels)
+    with _appearing_together(kit, key) as (new_kit, new_key):
+        draft, tokens = _draft(new_kit, run, items, originals, options)
+        made = replace(draft, items=_write_items(measured, draft, items, progress))
+        made.write()
+        table = _key_table(rows, items, options, made.synthetic)
+        write_key(new_key, table, tokens, _facts(run, selection, options) | {"kit_sha256": made.sha256})
+    return MadeKit(kit, key, tuple(_sentences(selection, options, items)))
+
+
+@contextmanager
+def _appearing_together(kit: Path, key: Path) -> Iterator[tuple[Path, Path]]:
+    """Give places to make a kit and its key in, and move both to where they belong when they are complete."""
     try:
         kit.parent.mkdir(parents=True, exist_ok=True)
         key.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kit.parent, prefix=f".{kit.name}-") as folder:
             new_kit, new_key = Path(folder) / "kit", Path(folder) / "key"
-            draft, tokens = _draft(new_kit, run, items, originals, options)
-            made = replace(draft, items=_write_items(measured, draft, items, progress))
-            made.write()
-            table = _key_table(rows, items, options, made.synthetic)
-            write_key(new_key, table, tokens, _facts(run, selection, options) | {"kit_sha256": made.sha256})
+            yield new_kit, new_key
             # The key first: a kit without one would be of no use to anybody.
             shutil.move(new_key, key)
             new_kit.rename(kit)
@@ -161,7 +170,6 @@ def make_kit(
             f"{error.filename or kit}: cannot be written ({error.strerror or error}); name another folder, or make it "
             "writable and free space"
         ) from error
-    return MadeKit(kit, key, tuple(_sentences(selection, options, items)))
 
 
 def _refuse_folders(kit: Path, key: Path) -> None:
