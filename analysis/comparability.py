@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.errors import AnalysisError
-from analysis.findings import listed
+from analysis.formatting import listed
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.row_file import read_header
 

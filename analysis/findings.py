@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from analysis.completeness import Completeness
-from analysis.formatting import counted, estimate, number_beside, share
+from analysis.formatting import counted, estimate, listed, number_beside, share
 from analysis.pairing import CellKey
 from analysis.safety import HARMLESS_MEDIAN
 from analysis.tables import worst_cells
@@ -133,9 +132,3 @@ def what_is_missing(completeness: Completeness) -> list[str]:
         failed = counted(len(completeness.failures), "case")
         sentences.append(f"{failed} could not be measured: {listed(list(completeness.failures))}.")
     return sentences
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """Write names with commas, and the number of those beyond ``most``."""
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"
@@ -52,3 +53,10 @@ def share(count: int, total: int) -> str:
 def counted(count: int, noun: str) -> str:
     """Write a count with its noun: ``1 case``, ``2 cases``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """Write names with commas, and the number of those beyond ``most``."""
+    given = list(names)
+    rest = len(given) - most
+    return ", ".join(given[:most]) + (f" and {rest} more" if rest > 0 else "")

@@ -15,6 +15,7 @@ from analysis.association_figures import draw_correlations, draw_risk_coverage
 from analysis.drawing import Drawing
 from analysis.errors import AnalysisError
 from analysis.figures import draw_box_plots, draw_heat_map
+from analysis.formatting import listed
 from analysis.limit_table import Limits
 from analysis.pages import render
 from analysis.pictures.worst_cells import Pictures, draw_pictures
@@ -228,7 +229,7 @@ def _without_descriptors(results: Results) -> list[str]:
     cases: dict[str, list[str]] = {}
     for case, reason in results.lesions.reasons.items():
         cases.setdefault(reason, []).append(case)
-    return [f"no lesion descriptors of {findings.listed(names)}: {reason}" for reason, names in cases.items()]
+    return [f"no lesion descriptors of {listed(names)}: {reason}" for reason, names in cases.items()]
 
 
 def _write_pages(context: dict[str, Any], folder: Path) -> tuple[Path, Path]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from analysis.comparison.changes import ChangedLesion
 from analysis.comparison.differences import Gap
 from analysis.comparison.judgement import Judgement, Outcome
 from analysis.comparison.lesions import LesionBound
 from analysis.comparison.quantities import Quantity
-from analysis.formatting import between, counted, number, p_value, share
+from analysis.formatting import between, counted, listed, number, p_value, share
 
 _MOST_NAMES = 10
 _MEANS = {
@@ -40,7 +40,7 @@ def reasons_of(
         found += _open(judgement, gaps)
     lost = [lesion for lesion in lesions if lesion.is_lost_without_perturbation]
     if lost:
-        found.append(f"newly missed without perturbation: {_listed(map(str, lost))}")
+        found.append(f"newly missed without perturbation: {listed(map(str, lost), _MOST_NAMES)}")
     if outcome == "pass":
         found = [_shown(judgement), *found]
     return tuple(found)
@@ -55,14 +55,14 @@ def _regressions(judgement: Judgement) -> Iterator[str]:
             )
     worse = sorted((cell for cell in judgement.cells if cell.is_regression), key=lambda cell: -cell.mean)
     if worse:
-        names = _listed(f"{cell} {number(cell.mean, 2)}" for cell in worse)
+        names = listed((f"{cell} {number(cell.mean, 2)}" for cell in worse), _MOST_NAMES)
         yield f"worse in {counted(len(worse), 'cell')} by max-T: {names}"
 
 
 def _open(judgement: Judgement, gaps: Sequence[Gap]) -> Iterator[str]:
     if gaps:
         rows = counted(len(gaps), "row")
-        yield f"{rows} could not be compared, which prevents a pass: {_listed(map(str, gaps))}"
+        yield f"{rows} could not be compared, which prevents a pass: {listed(map(str, gaps), _MOST_NAMES)}"
     for mean in (judgement.clean, judgement.perturbed):
         if not mean.is_non_inferior and not mean.is_regression:
             yield _not_excluded(mean)
@@ -109,9 +109,3 @@ def _p(value: float) -> str:
 
 def _percent(value: float) -> str:
     return f"{number(100 * value, 1)} %"
-
-
-def _listed(names: Iterable[str]) -> str:
-    given = list(names)
-    more = len(given) - _MOST_NAMES
-    return ", ".join(given[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

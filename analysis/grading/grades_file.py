@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError, suggestion
-from analysis.formatting import counted
+from analysis.formatting import counted, listed
 from analysis.grading.delimited import TextLine, TextTable, number_of, read_text_table
 from analysis.grading.grades import KEYS, PERTURBED, Grades
 from analysis.grading.metrics_file import (
     VARIANT,
     join_metrics,
-    listed,
     numeric_columns,
     same_values,
     value_in_words,
     variant_of,
 )
+from analysis.grading.selection import SAMPLES
 from analysis.pairing import BASELINE
 from analysis.replication.layout import OBSERVERS
 from analysis.replication.metrics_table import read_metrics
@@ -33,7 +33,6 @@ OPTIONAL = (
     *("item", "modality", "perturbation", "severity", "repeat", "comment"),
     *("given_at", "seconds", "revisions", "sample", "synthetic"),
 )
-SAMPLES = ("worst", "random", "stratified")
 AUTHORS_METRICS = ("dice", "hd_mm", "jaccard", "sensitivity", "specificity", "accuracy")
 """Metrics of the authors' tables that the study correlates with grades."""
 
@@ -156,7 +155,9 @@ def _empty_notes(path: Path, table: pd.DataFrame) -> list[str]:
     names = [f"{case} {structure}" for case, structure in zip(empty["case"], empty["structure"], strict=True)]
     if not names:
         return []
-    return [f"{path.name}: no structure and no contour, so that hd_mm is undefined, not infinite: {listed(names)}."]
+    return [
+        f"{path.name}: no structure and no contour, so that hd_mm is undefined, not infinite: {listed(names, most=5)}."
+    ]
 
 
 def _record(line: TextLine, table: TextTable) -> dict[str, Any]:
@@ -288,7 +289,7 @@ def _gap_notes(rows: pd.DataFrame, not_given: pd.DataFrame) -> list[str]:
         lines = counted(int(empty.get(rater, 0)), "line")
         notes.append(
             f"{rater} gave no grade for {len(of)} of {counted(total, 'contour')} ({lines} with an empty grade): "
-            f"{listed(names)}. This is left out, never filled in; two raters are compared on what both graded."
+            f"{listed(names, most=5)}. This is left out, never filled in; two raters are compared on what both graded."
         )
     return notes
 

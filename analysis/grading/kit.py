@@ -24,6 +24,7 @@ from typing import Any
 import tomli_w
 
 from analysis.errors import AnalysisError
+from analysis.formatting import listed
 from analysis.progress import Progress, no_progress
 from analysis.statistics import LIKERT
 
@@ -139,9 +140,8 @@ class Kit:
         progress("checking the kit", len(files), len(files))
         if faults:
             raise AnalysisError(
-                f"{self.path}: the kit is not as it was made: {', '.join(faults[:5])}"
-                f"{f' and {len(faults) - 5} more' if len(faults) > 5 else ''}; restore it, or make a new one: raters "
-                "must have graded the same"
+                f"{self.path}: the kit is not as it was made: {listed(faults, most=5)}; restore it, or make a new one: "
+                "raters must have graded the same"
             )
 
 

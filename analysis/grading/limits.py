@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pandas as pd
 
-from analysis.formatting import counted, estimate
+from analysis.formatting import counted, estimate, listed
 from analysis.grading.agreement import ALL_STRUCTURES
 from analysis.grading.area import has_both, rarer_kind, why_no_interval
 from analysis.grading.case_bootstrap import FEWEST_CASES, FEWEST_OF_KIND
 from analysis.grading.grades import GRADED_WORDS, PERTURBED, Grades, Part, parts
-from analysis.grading.metrics_file import LOWER_IS_BETTER, listed
+from analysis.grading.metrics_file import LOWER_IS_BETTER
 from analysis.grading.prediction import without_one_kind
 
 _ENOUGH_FOR_KAPPA = 50
@@ -52,7 +52,7 @@ def _perturbed_limits(grades: Grades) -> Iterator[str]:
     rows = grades.rows[grades.rows["graded"] == PERTURBED]
     if (rows["sample"] == "").any():
         items = list(dict.fromkeys(rows.loc[rows["sample"] == "", "item"]))
-        yield f"How these perturbed items were chosen is not said (column sample): {listed(items)}."
+        yield f"How these perturbed items were chosen is not said (column sample): {listed(items, most=5)}."
     if len(grades.graded) > 1:
         yield (
             "Where unperturbed and perturbed contours are taken together, a metric also gains by telling one from the "

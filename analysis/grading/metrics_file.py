@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.formatting import listed
 from analysis.grading.delimited import TextTable, number_of, read_text_table
 from analysis.pairing import BASELINE
 
@@ -200,7 +201,7 @@ def join_metrics(rows: pd.DataFrame, metrics: Sequence[str], path: Path) -> tupl
             else f"{path}: has no row; expected metrics of the graded contours; name the run that was graded"
         )
     missing = list(dict.fromkeys(in_words(row) for _, row in rows[~here].iterrows()))
-    notes = [f"{path.name} has no metrics of {listed(missing)}."] if missing else []
+    notes = [f"{path.name} has no metrics of {listed(missing, most=5)}."] if missing else []
     return joined, names, notes
 
 
@@ -229,8 +230,3 @@ def in_words(row: Any) -> str:
     """Name a contour: ``CHUM-001 CT-spike-2 GTVp``."""
     variant = [str(row[name]) for name in VARIANT if row[name] not in ("", 0)]
     return f"{row['case']} {'' if row['perturbation'] == BASELINE else '-'.join(variant) + ' '}{row['structure']}"
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Name the first few, and count the rest."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.formatting import listed
 from analysis.pairing import BASELINE, is_baseline
 from analysis.replication.layout import DESCRIPTORS, GRADED, MODALITIES, PERTURBATIONS, SEVERITIES
 from analysis.replication.metrics_table import read_metrics
@@ -123,7 +124,8 @@ def _labelled(table: pd.DataFrame, modality: str | None, perturbation: str, seve
 
 def _check_same_cases(path: Path, table: pd.DataFrame, baseline_file: Path, baseline: pd.DataFrame) -> None:
     here, there = set(table["case"]), set(baseline["case"])
-    found = [f"{words} {_listed(names)}" for names, words in ((there - here, "lacks"), (here - there, "has")) if names]
+    differences = ((there - here, "lacks"), (here - there, "has"))
+    found = [f"{words} {listed(sorted(names), most=5)}" for names, words in differences if names]
     if found:
         raise AnalysisError(f"{path}: {' and '.join(found)}; expected the cases of {baseline_file}; {REMEDY}")
     both = table.merge(baseline, on=["case", "structure"], suffixes=("", "_baseline"))
@@ -134,11 +136,6 @@ def _check_same_cases(path: Path, table: pd.DataFrame, baseline_file: Path, base
             f"{path}: the reference of {first['case']} {first['structure']} has {first['reference_mm3']:g} voxels, "
             f"expected {first['reference_mm3_baseline']:g} as in {baseline_file}; {REMEDY}"
         )
-
-
-def _listed(names: Iterable[str], most: int = 5) -> str:
-    ordered = sorted(names)
-    return ", ".join(ordered[:most]) + (f" and {len(ordered) - most} more" if len(ordered) > most else "")
 
 
 def _grades(folder: Path, file: str, missing: list[str]) -> pd.DataFrame | None:
