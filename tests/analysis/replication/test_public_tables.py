@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
+from analysis.grading.page import analyse_grades
 from analysis.replication.page import Replication
 
 LABEL = {"GTVp": "Primary", "GTVn": "Nodal"}
@@ -265,3 +266,21 @@ def test_missing_tables_are_named_and_what_holds_is_said(claims: dict[str, dict[
     assert "0 of 78 are significant" in claims["pearson.ghosting.none"]["note"]
     assert "PET contrast under spike (0.6222)" in claims["pearson.size_spike_noise.max"]["note"]
     assert "GTVn is erased more often (15)" in claims["delta_dice.gtvn_above_gtvp"]["note"]
+
+
+def test_grading_analyse_says_the_same_of_the_graded_table(
+    public: Replication, claims: dict[str, dict[str, Any]], paper_results: Path, tmp_path: Path
+) -> None:
+    """The file alone, read as any department's grades are, against the replication's tables and claims."""
+    source = paper_results / "Baseline" / "Metrics_x_Clinical.csv"
+    tables = analyse_grades([source], tmp_path).html.parent / "tables"
+    for name in ("grades", "usability", "agreement", "metric_correlations", "prediction"):
+        found, expected = (pd.read_csv(folder / f"{name}.csv") for folder in (tables, public.html.parent / "tables"))
+        pd.testing.assert_frame_equal(found, expected)
+    usability = pd.read_csv(tables / "usability.csv").set_index(["structure", "rater"])["share"]
+    agreement = pd.read_csv(tables / "agreement.csv").set_index(["structure", "statistic"])["value"]
+    for structure in ("GTVp", "GTVn"):
+        claim = claims[f"usable.baseline.{structure}"]["recomputed"]
+        assert 100 * usability[structure, "mean"] == pytest.approx(claim)
+        claim = claims[f"kappa.baseline.{structure}"]["recomputed"]
+        assert agreement[structure, "kappa_quadratic"] == pytest.approx(claim)
