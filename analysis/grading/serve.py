@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +16,9 @@ from analysis.errors import AnalysisError
 from analysis.grading.journal import Journal
 from analysis.grading.kit import Kit, open_kit
 from analysis.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    import uvicorn
 
 STATIC = Path(__file__).parent / "static"
 VIEWER = STATIC / "vendor" / "niivue.js"
@@ -48,15 +53,14 @@ def serve(
 
     from analysis.grading.server import grading_app
 
-    # Ctrl-C is how it ends, at any moment; uvicorn has answered what was asked before it raises this.
-    with suppress(KeyboardInterrupt), _only_server(kit), _listening(host, port) as listener:
+    # Browsers put an IPv6 address in brackets.
+    hosts = [_in_url(host), "localhost", "127.0.0.1"] if _is_loopback(host) else ["*"]
+    server = uvicorn.Server(uvicorn.Config(grading_app(kit, hosts), log_level="warning", server_header=False))
+    with _only_server(kit), _listening(host, port) as listener, _ended_by_interrupt(server):
         url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
         for line in _welcome(kit, url, host):
             say(line)
-        # Browsers put an IPv6 address in brackets.
-        hosts = [_in_url(host), "localhost", "127.0.0.1"] if _is_loopback(host) else ["*"]
-        config = uvicorn.Config(grading_app(kit, hosts), log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
 
 
 def _refuse_missing_parts() -> None:
@@ -96,6 +100,16 @@ def _only_server(kit: Kit) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _ended_by_interrupt(server: uvicorn.Server) -> Iterator[None]:
+    """Let Ctrl-C end the server even before it runs: an exception would cut off asyncio as it starts or stops."""
+    before = signal.signal(signal.SIGINT, server.handle_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _listening(host: str, port: int) -> socket.socket:

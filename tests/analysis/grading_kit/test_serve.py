@@ -121,11 +121,30 @@ def test_a_kit_that_cannot_be_written_is_not_served(folders, with_viewer, mount_
 
 
 def test_ctrl_c_before_the_server_runs_ends_it_as_well(folders, with_viewer):
-    def interrupt(_line):
-        raise KeyboardInterrupt
+    """And leaves everything as it was: the kit can be served again, and Ctrl-C is what it is elsewhere."""
+    for _ in range(2):
+        serving.serve(folders.kit, "127.0.0.1", 0, say=lambda _line: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
-    for _ in range(2):  # the second finds the kit free
-        serving.serve(folders.kit, "127.0.0.1", 0, say=interrupt)
+
+def test_ctrl_c_at_any_moment_after_the_address_is_said_ends_it_quietly(folders, with_viewer):
+    """The moments are those of a timer, from before asyncio starts to after the server runs."""
+    code = (
+        "import signal, sys\n"
+        "from pathlib import Path\n"
+        "from analysis.grading.serve import serve\n"
+        "import analysis.grading.serve as serving\n"
+        "serving.VIEWER = Path(sys.executable)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))\n"
+        "def say(line):\n"
+        "    if line.startswith('Raters sign in'):\n"
+        "        signal.setitimer(signal.ITIMER_REAL, moment / 1000)\n"
+        "for moment in range(1, 40, 2):\n"
+        "    serve(Path(sys.argv[1]), '127.0.0.1', 0, say=say)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, folders.kit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_without_the_viewer_it_says_how_to_get_it(folders, monkeypatch, tmp_path):
