@@ -15,7 +15,7 @@ from analysis.comparison.cases import CaseTable, case_table
 from analysis.comparison.differences import compare_rows
 from analysis.comparison.operating import OperatingFigures, simulate
 from analysis.pairing import is_baseline
-from analysis.replication.published import read_study
+from analysis.published.study import read_study
 
 NULL_RUNS = 2000
 RUNS = 1000

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.delimited import TextLine, number_of, read_text_table
 from analysis.errors import AnalysisError
 from analysis.formatting import counted
-from analysis.grading.delimited import TextLine, number_of, read_text_table
 from analysis.grading.journal import Given, Journal, all_given
 from analysis.grading.key import IDENTITY, METRICS, read_key
 from analysis.grading.kit import Kit, refuse_inside_a_kit

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.delimited import TextLine, TextTable, number_of, read_text_table
 from analysis.errors import AnalysisError, suggestion
 from analysis.formatting import counted, listed
-from analysis.grading.delimited import TextLine, TextTable, number_of, read_text_table
 from analysis.grading.grades import KEYS, PERTURBED, Grades
 from analysis.grading.metrics_file import (
     VARIANT,
@@ -24,8 +24,8 @@ from analysis.grading.metrics_file import (
 )
 from analysis.grading.selection import SAMPLES
 from analysis.pairing import BASELINE
-from analysis.replication.layout import OBSERVERS
-from analysis.replication.metrics_table import read_metrics
+from analysis.published.layout import OBSERVERS
+from analysis.published.metrics_table import read_metrics
 from analysis.statistics import LIKERT
 
 REQUIRED = ("case", "structure", "rater", "grade")
@@ -101,7 +101,7 @@ def authors_rows(table: pd.DataFrame, graded: str) -> pd.DataFrame:
     Parameters
     ----------
     table
-        From :func:`analysis.replication.metrics_table.read_metrics`, with both observers' grades.
+        From :func:`analysis.published.metrics_table.read_metrics`, with both observers' grades.
     graded
         ``baseline`` or ``perturbed``; perturbed cases were chosen as those that lose most.
 

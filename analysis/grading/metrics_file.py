@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from analysis.delimited import TextTable, number_of, read_text_table
 from analysis.errors import AnalysisError
 from analysis.formatting import listed
-from analysis.grading.delimited import TextTable, number_of, read_text_table
 from analysis.pairing import BASELINE
 
 NO_METRICS = (

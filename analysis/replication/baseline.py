@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.published.layout import STRUCTURES
+from analysis.published.study import Study, baseline_of
 from analysis.replication.claim import Claim, Finding, Published, alternatives_for, judge, shared_matches
-from analysis.replication.layout import STRUCTURES
-from analysis.replication.published import Study, baseline_of
 from analysis.statistics import quantile
 
 _SOURCE = "Schanne et al., segmentation of the held-out cases without perturbation"

@@ -10,9 +10,9 @@ import pandas as pd
 
 from analysis.formatting import number
 from analysis.pairing import CellKey
+from analysis.published.layout import DESCRIPTORS
+from analysis.published.study import Study
 from analysis.replication.claim import Claim, Finding, Published, alternatives_for, judge
-from analysis.replication.layout import DESCRIPTORS
-from analysis.replication.published import Study
 from analysis.replication.rounding import is_within, tolerance_of
 
 _SOURCE = "Schanne et al., correlation of descriptors with ΔDice"

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.formatting import between
+from analysis.published.layout import GRADED, OBSERVERS, STRUCTURES
+from analysis.published.study import Study
 from analysis.replication.claim import Claim, Finding, Published, alternatives_for, judge, shared_matches
 from analysis.replication.grades import USABLE_FROM, mean_correlation, missing_grades, usable_share
-from analysis.replication.layout import GRADED, OBSERVERS, STRUCTURES
-from analysis.replication.published import Study
 from analysis.statistics import pearson, spearman, weighted_kappa
 
 _SOURCE = "Schanne et al., clinical evaluation by two radiation oncologists"

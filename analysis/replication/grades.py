@@ -13,8 +13,8 @@ from analysis.grading.grades import KEYS, USABLE_FROM, Grades
 from analysis.grading.grades_file import AUTHORS_METRICS, authors_rows
 from analysis.grading.prediction import predict_usability
 from analysis.grading.usability import clustered_share, distribution_table, usability_table
-from analysis.replication.layout import GRADED, OBSERVERS
-from analysis.replication.published import Study
+from analysis.published.layout import GRADED, OBSERVERS
+from analysis.published.study import Study
 from analysis.statistics import Correlation, Values, spearman
 
 __all__ = ["USABLE_FROM", "grade_tables", "mean_correlation", "missing_grades", "published_grades", "usable_share"]

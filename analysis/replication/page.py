@@ -22,15 +22,15 @@ from analysis.errors import AnalysisError
 from analysis.figures import draw_box_plots, draw_heat_map
 from analysis.limit_table import Limits
 from analysis.pages import render
+from analysis.published.layout import DESCRIPTORS, MODALITIES, STRUCTURES
+from analysis.published.study import Study, read_study
 from analysis.replication.baseline import baseline_claims
 from analysis.replication.claim import FIELDS, Claim
 from analysis.replication.correlation_claims import correlation_claims
 from analysis.replication.grade_claims import grade_claims
 from analysis.replication.grades import grade_tables
-from analysis.replication.layout import DESCRIPTORS, MODALITIES, STRUCTURES
 from analysis.replication.perturbed import cell_table, has_variants, pairs_of, ranking_table
 from analysis.replication.perturbed_claims import perturbed_claims, restating
-from analysis.replication.published import Study, read_study
 
 VERDICTS = {
     "reproduced": "reproduced",

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.pairing import cells, is_baseline, paired
+from analysis.published.layout import MODALITIES
+from analysis.published.study import Study
 from analysis.replication.baseline import interquartile_range
-from analysis.replication.layout import MODALITIES
-from analysis.replication.published import Study
 from analysis.statistics import benjamini_hochberg, quantile, signed_rank_test
 
 CELL_COLUMNS = (

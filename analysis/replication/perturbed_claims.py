@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.formatting import between, counted, number, share
+from analysis.published.layout import MODALITIES, SEVERITIES, STRUCTURES
+from analysis.published.study import Study
 from analysis.replication.claim import Alternative, Claim, Finding, Published, judge
-from analysis.replication.layout import MODALITIES, SEVERITIES, STRUCTURES
 from analysis.replication.perturbed import cell_table, order_of_harm
-from analysis.replication.published import Study
 from analysis.statistics import cluster_bootstrap
 
 _SOURCE = "Schanne et al., robustness to perturbations"

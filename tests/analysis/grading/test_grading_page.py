@@ -17,8 +17,8 @@ from analysis.grading.correlation import correlation_table
 from analysis.grading.grade_figures import draw_grade_flow, draw_metric_correlations
 from analysis.grading.grades import WORST_WORDS, Grades
 from analysis.grading.page import GradingReport, analyse_grades
+from analysis.published.study import read_study
 from analysis.replication.grades import grade_tables
-from analysis.replication.published import read_study
 
 Lines = list[dict[str, Any]]
 TABLES = (

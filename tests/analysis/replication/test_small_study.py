@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from analysis.descriptors import STUDY_13
-from analysis.replication.layout import DESCRIPTORS
+from analysis.published.layout import DESCRIPTORS
+from analysis.published.study import read_study
 from analysis.replication.page import Replication, write_replication
-from analysis.replication.published import read_study
 
 MakeStudy = Callable[..., Path]
 ReadClaims = Callable[[Path], dict[str, dict[str, Any]]]

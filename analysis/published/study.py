@@ -12,9 +12,9 @@ import pandas as pd
 from analysis.errors import AnalysisError
 from analysis.formatting import listed
 from analysis.pairing import BASELINE, is_baseline
-from analysis.replication.layout import DESCRIPTORS, GRADED, MODALITIES, PERTURBATIONS, SEVERITIES
-from analysis.replication.metrics_table import read_metrics
-from analysis.replication.strict_table import REMEDY, Line, read_lines
+from analysis.published.layout import DESCRIPTORS, GRADED, MODALITIES, PERTURBATIONS, SEVERITIES
+from analysis.published.metrics_table import read_metrics
+from analysis.published.strict_table import REMEDY, Line, read_lines
 
 
 @dataclass(frozen=True)

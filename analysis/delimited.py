@@ -1,4 +1,4 @@
-"""A delimited text file as spreadsheets write it: the separator found from its header, every cell with its line."""
+"""A delimited text file as spreadsheets write it: read without guessing, every cell with its line."""
 
 from __future__ import annotations
 
@@ -70,6 +70,11 @@ class TextTable:
     def require(self, columns: Iterable[str]) -> None:
         """Check that these columns are there."""
         for column in columns:
+            if column not in self.columns and len(self.columns) == 1:
+                raise AnalysisError(
+                    f"{self.path}: found one column ({self.columns[0][:60]!r}); expected {column!r} and others, "
+                    f"separated by {SEPARATORS[self.separator]}; save it so"
+                )
             if column not in self.columns:
                 raise AnalysisError(
                     f"{self.path}: column {column!r} is missing; {suggestion(column, self.columns)}found "
@@ -112,7 +117,7 @@ class TextTable:
             )
 
 
-def read_text_table(path: Path, known: Sequence[str]) -> TextTable:
+def read_text_table(path: Path, known: Sequence[str], separator: str | None = None) -> TextTable:
     """Read a text file whose cells are separated by commas, semicolons or tabs.
 
     Parameters
@@ -120,7 +125,10 @@ def read_text_table(path: Path, known: Sequence[str]) -> TextTable:
     path
         UTF-8, with or without a byte order mark.
     known
-        Columns that are looked for: the separator that gives most of them in the first line is the file's.
+        Columns that are looked for.
+    separator
+        What stands between cells, one of ``SEPARATORS``; by default, the one that gives most of the known columns in
+        the first line.
 
     Raises
     ------
@@ -128,8 +136,7 @@ def read_text_table(path: Path, known: Sequence[str]) -> TextTable:
         Where the file cannot be read, is no text, is empty, or has a line with too few or too many cells.
     """
     text = _text_of(path)
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(SEPARATORS, key=lambda mark: (len(set(_split(first, mark)) & set(known)), first.count(mark)))
+    separator = separator or _separator_of(text, known)
     try:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
         records = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
@@ -140,7 +147,7 @@ def read_text_table(path: Path, known: Sequence[str]) -> TextTable:
         ) from error
     records = [(number, cells) for number, cells in records if any(cells)]
     if not records:
-        raise AnalysisError(f"{path}: is empty, expected a header and a line per grade; name another file")
+        raise AnalysisError(f"{path}: is empty, expected a header and lines below it; name another file")
     header = tuple(records[0][1])
     for column in header:
         if column and header.count(column) > 1:
@@ -169,7 +176,7 @@ def _text_of(path: Path) -> str:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise AnalysisError(f"{path}: cannot be read ({error.strerror}); name a file with a line per grade") from error
+        raise AnalysisError(f"{path}: cannot be read ({error.strerror}); name a CSV file") from error
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -180,6 +187,11 @@ def _text_of(path: Path) -> str:
     if "\0" in text:
         raise AnalysisError(f"{path}: is no text (found a zero byte); expected a CSV file in UTF-8; name another file")
     return text
+
+
+def _separator_of(text: str, known: Sequence[str]) -> str:
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return max(SEPARATORS, key=lambda mark: (len(set(_split(first, mark)) & set(known)), first.count(mark)))
 
 
 def _split(line: str, separator: str) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.errors import AnalysisError
-from analysis.replication.layout import STRUCTURES
-from analysis.replication.strict_table import REMEDY, Line, read_lines
+from analysis.published.layout import STRUCTURES
+from analysis.published.strict_table import REMEDY, Line, read_lines
 
 _STRUCTURE = {"Nodal": "GTVn", "Primary": "GTVp"}
 _METRICS = (
