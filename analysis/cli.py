@@ -1,4 +1,7 @@
-"""Command line of the analysis: ``nnUNetv2_robustness_report``."""
+"""Command line of the analysis: ``nnUNetv2_robustness_report``.
+
+Help and wrong options are answered at once: what takes seconds to import is imported by the command that needs it.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,8 @@ from rich.console import Console
 
 from analysis.errors import AnalysisError
 from analysis.grading.commands import add_grading
-from analysis.model_update import compare_runs, load_margins
 from analysis.progress import step_progress
-from analysis.replication.page import write_replication
-from analysis.report import write_report
-from analysis.results import Sources
 from nnunet_plugin.benchmark.errors import BenchmarkError
-from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.paths import utf8_path
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -136,6 +134,9 @@ def _add_compare(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    from analysis.report import write_report
+    from analysis.results import Sources
+
     sources = Sources(options.images, options.labels, options.clinical, options.model)
     with step_progress(Console(stderr=True)) as progress:
         report = write_report(options.run, options.limits, sources, progress)
@@ -149,6 +150,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
+    from analysis.model_update import compare_runs, load_margins
+    from nnunet_plugin.benchmark.results import RunFolder
+
     candidate, reference = RunFolder(options.candidate), RunFolder(options.reference)
     with Console(stderr=True).status("comparing"):
         update = compare_runs(candidate, reference, load_margins(options.limits))
@@ -163,6 +167,8 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _replicate(options: argparse.Namespace) -> None:
+    from analysis.replication.page import write_replication
+
     replication = write_replication(options.folder, options.output)
     print(f"replication: {replication.html}")
     print(replication.summary_line)

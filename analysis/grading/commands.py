@@ -10,9 +10,8 @@ from typing import TypeAlias
 from rich.console import Console
 
 from analysis.errors import AnalysisError
-from analysis.grading.selection import SAMPLES
+from analysis.grading.samples import SAMPLES
 from analysis.progress import step_progress
-from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.paths import utf8_path
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -140,9 +139,9 @@ def _add_analyse(steps: Commands) -> None:
 
 
 def _select(options: argparse.Namespace) -> None:
-    # These commands start at once: what takes seconds to import is imported where it is used.
     from analysis.grading.kit import DEFAULT_SCALE
     from analysis.grading.make import KitOptions, make_kit
+    from nnunet_plugin.benchmark.results import RunFolder
 
     if options.model is None:
         raise AnalysisError("--model: name the measured model folder; it makes the contours and perturbed images again")

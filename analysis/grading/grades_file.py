@@ -22,7 +22,7 @@ from analysis.grading.metrics_file import (
     value_in_words,
     variant_of,
 )
-from analysis.grading.selection import SAMPLES
+from analysis.grading.samples import SAMPLES
 from analysis.pairing import BASELINE
 from analysis.published.layout import OBSERVERS
 from analysis.published.metrics_table import read_metrics

@@ -21,7 +21,8 @@ from analysis.formatting import counted
 from analysis.grading.blinding import draw_codes, draw_order, new_token, token_hash
 from analysis.grading.key import IDENTITY, METRICS, write_key
 from analysis.grading.kit import CONTOURS, DEFAULT_SCALE, Kit, Rater, Voxel, refuse_inside_a_kit
-from analysis.grading.selection import SAMPLE_WORDS, Chosen, Sample, Selection, select
+from analysis.grading.samples import SAMPLE_WORDS, Sample
+from analysis.grading.selection import Chosen, Selection, select
 from analysis.pairing import BASELINE
 from analysis.progress import Progress, no_progress
 from analysis.statistics import LIKERT

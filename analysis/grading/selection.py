@@ -5,26 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from analysis.errors import AnalysisError
+from analysis.grading.samples import Sample
 from analysis.pairing import BASELINE, cells, is_baseline, paired
 from analysis.statistics import DECIMALS
-
-Sample = Literal["worst", "random", "stratified"]
-SAMPLES: tuple[Sample, ...] = get_args(Sample)
-
-SAMPLE_WORDS = {
-    "worst": "The perturbed cases are those that lose most Dice, as in the study: the share of usable ones says how "
-    "bad it can get and lies below that of all perturbed cases.",
-    "random": "The perturbed cases are drawn at random among all cases and severities of each perturbation.",
-    "stratified": "The perturbed cases are drawn one from each part of equally many cases and severities, from the "
-    "least loss of Dice to the largest.",
-}
-"""What each way of choosing perturbed cases means for the share of usable ones."""
 
 
 @dataclass(frozen=True)

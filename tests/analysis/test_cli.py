@@ -77,7 +77,18 @@ def test_help_names_the_command_and_its_options(capsys: pytest.CaptureFixture[st
         assert words in out
 
 
-def test_the_analysis_loads_neither_torch_nor_pyplot() -> None:
-    code = "import sys, analysis.cli; print({'torch', 'torchio', 'matplotlib.pyplot'} & set(sys.modules))"
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        ("analysis.cli", {"numpy", "pandas", "scipy", "matplotlib", "torch", "starlette"}),
+        (
+            "analysis.report, analysis.model_update, analysis.replication.page, analysis.grading.page",
+            {"torch", "torchio", "matplotlib.pyplot"},
+        ),
+    ],
+)
+def test_nothing_is_loaded_that_is_not_needed(modules: str, unwanted: set[str]) -> None:
+    """Help and wrong options come at once, and a report does without what takes seconds to import."""
+    code = f"import sys, {modules}; print({unwanted} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.stdout, result.stderr) == ("set()\n", "")

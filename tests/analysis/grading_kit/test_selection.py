@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.errors import AnalysisError
-from analysis.grading.selection import SAMPLES, select
+from analysis.grading.samples import SAMPLES
+from analysis.grading.selection import select
 from analysis.pairing import paired
 
 STUDY = {"baseline": 32, "top": 3, "per": 3, "seed": 0}

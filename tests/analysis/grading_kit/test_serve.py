@@ -188,12 +188,6 @@ def test_no_kit(tmp_path, with_viewer):
         serving.serve(tmp_path, "127.0.0.1", 0)
 
 
-def test_commands_start_without_what_they_do_not_need():
-    """Help and errors of options come at once: torch takes seconds."""
-    code = "import sys, analysis.grading.commands; assert not {'torch', 'starlette', 'nibabel'} & sys.modules.keys()"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 @pytest.mark.skipif(shutil.which("npm") is None, reason="no npm")
 def test_the_viewer_is_the_one_that_is_pinned():
     """The build refuses a tarball that is not the one whose checksum npm records."""
