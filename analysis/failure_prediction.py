@@ -12,7 +12,14 @@ import pandas as pd
 
 from analysis.pairing import is_baseline
 from analysis.safety import USABLE_DICE
-from analysis.statistics import area_under_curve, cluster_bootstrap, spearman
+from analysis.statistics import Floats, area_under_curve, spearman
+from analysis.statistics.case_bootstrap import (
+    FEWEST_CASES,
+    auc_of_draws,
+    correlation_of_draws,
+    estimate_of_draws,
+    percentile_interval,
+)
 
 CONFIDENCES = {"fold_agreement": "agreement of the folds", "max_probability": "highest probability"}
 """Columns of a row that may predict its Dice, in words."""
@@ -24,9 +31,6 @@ PREDICTION_COLUMNS = (
 """Columns of :func:`failure_prediction`, in order."""
 
 RESAMPLES = 500
-
-FEWEST_OF_EACH = 10
-"""Below so many cases an interval covers far less than it says, and none is given."""
 
 
 def failure_prediction(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -47,7 +51,8 @@ def failure_prediction(rows: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
         ``rho`` with Dice and ``auc`` for failure, with 95 % intervals. ``auc_within`` compares rows of the same variant
         only: what ``auc`` gains over it is telling strong perturbations from weak ones. ``nothing_predicted`` counts
         failures without any prediction, which a probability tells by itself. NaN where undefined, e.g. without
-        failures; no interval of ``auc`` with fewer than ``FEWEST_OF_EACH`` cases that fail, or that do not.
+        failures. No interval below ``FEWEST_CASES`` cases (of ``auc``: that fail, and that do not), nor where all
+        resamples give the same.
     """
     records = []
     for structure, of_structure in _population(rows).groupby("structure", sort=False):
@@ -70,22 +75,26 @@ def _figures(rows: pd.DataFrame, confidence: str, seed: int) -> dict[str, Any]:
     figures["undefined"] = len(rows) - len(known)
     figures["nothing_predicted"] = int((failed & (known["predicted_mm3"] == 0)).sum())
     figures["auc_within"] = _within_variants(known, -score, failed)
-    enough = {"rho": figures["cases"] >= FEWEST_OF_EACH, "auc": _has_enough_of_each(known["case"], failed)}
-    measures: dict[str, Callable[[npt.NDArray[np.intp]], float]] = {
-        "rho": lambda of: spearman(score[of], dice[of]).r,
-        "auc": lambda of: area_under_curve(-score[of], failed[of]),
-    }
-    for name, measure in measures.items():
-        value = measure(np.arange(len(known)))
-        figures |= {name: value, f"{name}_low": math.nan, f"{name}_high": math.nan}
-        if not math.isnan(value) and enough[name]:
-            interval = cluster_bootstrap(measure, list(known["case"]), seed=seed, resamples=RESAMPLES)
-            figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
+    measures: list[tuple[str, float, bool, Callable[[Floats], Floats]]] = [
+        ("rho", spearman(score, dice).r, True, lambda draws: correlation_of_draws(score, dice, draws, ranks=True)),
+        (
+            "auc",
+            area_under_curve(-score, failed),
+            _has_enough_of_each(known["case"], failed),
+            lambda draws: auc_of_draws(-score, failed, draws),
+        ),
+    ]
+    for name, value, is_enough, of_draws in measures:
+        low, high = math.nan, math.nan
+        if is_enough and not math.isnan(value):
+            estimates = estimate_of_draws(of_draws, list(known["case"]), seed=seed, resamples=RESAMPLES)
+            low, high = percentile_interval(estimates, figures["cases"])
+        figures |= {name: value, f"{name}_low": low, f"{name}_high": high}
     return figures
 
 
 def _has_enough_of_each(cases: pd.Series, failed: npt.NDArray[np.bool_]) -> bool:
-    return all(cases[outcome].nunique() >= FEWEST_OF_EACH for outcome in (failed, ~failed))
+    return all(cases[outcome].nunique() >= FEWEST_CASES for outcome in (failed, ~failed))
 
 
 def _within_variants(rows: pd.DataFrame, score: npt.NDArray[np.float64], failed: npt.NDArray[np.bool_]) -> float:

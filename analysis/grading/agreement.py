@@ -10,20 +10,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.grading.case_bootstrap import (
-    BY_CASES,
-    FEWEST_CASES,
-    NO_INTERVAL,
-    case_draws,
-    correlation_of_draws,
-    interval_name,
-    kappa_of_draws,
-    percentile_interval,
-)
 from analysis.grading.grades import Grades, each_case_once, parts
+from analysis.grading.intervals import BY_CASES, NO_INTERVAL, interval_name
 from analysis.grading.usability import clustered_share
 from analysis.statistics import Floats, benjamini_hochberg, pearson, signed_rank_test, spearman, weighted_kappa
 from analysis.statistics.association import KappaWeights
+from analysis.statistics.case_bootstrap import (
+    FEWEST_CASES,
+    case_draws,
+    correlation_of_draws,
+    kappa_of_draws,
+    percentile_interval,
+)
 
 AGREEMENT_COLUMNS = (
     *("graded", "structure", "first", "second", "statistic", "value"),

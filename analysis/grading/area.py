@@ -10,17 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis.grading.case_bootstrap import (
-    BY_CASES,
-    FEWEST_CASES,
-    FEWEST_OF_KIND,
-    NO_INTERVAL,
-    auc_of_draws,
-    percentile_interval,
-)
 from analysis.grading.grades import Part
+from analysis.grading.intervals import BY_CASES, FEWEST_OF_KIND, NO_INTERVAL
 from analysis.grading.usability import MEAN
 from analysis.statistics import Floats, area_under_curve
+from analysis.statistics.case_bootstrap import FEWEST_CASES, auc_of_draws, percentile_interval
 
 AUC_COLUMNS = (
     *("graded", "structure", "metric", "better", "rater", "auc", "low", "high", "interval"),
@@ -61,7 +55,7 @@ def area_of(part: Part, metric: str, turned: Collection[str], draws: Floats) -> 
     metric, turned
         The metric, and those whose low values mean a good contour.
     draws
-        Resamples of its cases, from :func:`analysis.grading.case_bootstrap.case_draws`.
+        Resamples of its cases, from :func:`analysis.statistics.case_bootstrap.case_draws`.
     """
     values = part.items[metric].to_numpy(dtype=float)
     defined = ~np.isnan(values)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from analysis.grading.area import Area, area_of, oriented, out_of_bag, why_no_area, why_no_interval
-from analysis.grading.case_bootstrap import FEWEST_CASES, percentile_interval
 from analysis.grading.grades import Part
 from analysis.statistics import Floats
+from analysis.statistics.case_bootstrap import FEWEST_CASES, percentile_interval
 
 REFERENCE = "dice"
 """Metric that the best one is compared with."""
@@ -40,7 +40,7 @@ def best_metric(part: Part, metrics: Sequence[str], turned: Collection[str], dra
     metrics, turned
         All metrics, and those whose low values mean a good contour.
     draws
-        Resamples of its cases, from :func:`analysis.grading.case_bootstrap.case_draws`.
+        Resamples of its cases, from :func:`analysis.statistics.case_bootstrap.case_draws`.
 
     Returns
     -------

@@ -8,16 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.grading.case_bootstrap import (
-    BY_CASES,
-    NO_INTERVAL,
-    case_draws,
-    correlation_of_draws,
-    interval_name,
-    percentile_interval,
-)
 from analysis.grading.grades import Grades, Part, each_case_once, parts
+from analysis.grading.intervals import BY_CASES, NO_INTERVAL, interval_name
 from analysis.statistics import Correlation, Floats, benjamini_hochberg, pearson, spearman
+from analysis.statistics.case_bootstrap import case_draws, correlation_of_draws, percentile_interval
 
 MEAN_OF_COEFFICIENTS = "mean_of_coefficients"
 """Stands in the column ``rater`` for the mean of the raters' coefficients."""

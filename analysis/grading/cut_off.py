@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from analysis.formatting import number
 from analysis.grading.area import why_no_area, why_no_interval
-from analysis.grading.case_bootstrap import percentile_interval
 from analysis.grading.grades import Part
 from analysis.statistics import Floats
+from analysis.statistics.case_bootstrap import percentile_interval
 
 CUT_OFF_COLUMNS = (
     *("graded", "structure", "metric", "chosen_as", "rule", "cut_off", "low", "high", "sensitivity"),
@@ -50,7 +50,7 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     metric, turned
         The metric, and those whose low values mean a good contour.
     draws
-        Resamples of its cases, from :func:`analysis.grading.case_bootstrap.case_draws`.
+        Resamples of its cases, from :func:`analysis.statistics.case_bootstrap.case_draws`.
 
     Returns
     -------

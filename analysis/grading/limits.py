@@ -10,10 +10,11 @@ import pandas as pd
 from analysis.formatting import counted, estimate, listed
 from analysis.grading.agreement import ALL_STRUCTURES
 from analysis.grading.area import has_both, rarer_kind, why_no_interval
-from analysis.grading.case_bootstrap import FEWEST_CASES, FEWEST_OF_KIND
 from analysis.grading.grades import GRADED_WORDS, PERTURBED, Grades, Part, parts
+from analysis.grading.intervals import FEWEST_OF_KIND
 from analysis.grading.metrics_file import LOWER_IS_BETTER
 from analysis.grading.prediction import without_one_kind
+from analysis.statistics.case_bootstrap import FEWEST_CASES
 
 _ENOUGH_FOR_KAPPA = 50
 """Patients below which intervals of kappa were found, by simulation, to hold the truth too rarely."""

@@ -12,12 +12,12 @@ import pandas as pd
 from analysis.drawing import Drawing
 from analysis.errors import AnalysisError
 from analysis.grading.agreement import agreement_table, difference_table, repeat_table
-from analysis.grading.case_bootstrap import FEWEST_CASES, FEWEST_OF_KIND
 from analysis.grading.contest import FEWEST_DEFINED
 from analysis.grading.correlation import MEAN_OF_COEFFICIENTS, correlation_table
 from analysis.grading.grade_figures import draw_grade_flow, draw_metric_correlations
 from analysis.grading.grades import GRADED_WORDS, USABLE_FROM, Grades
 from analysis.grading.grades_file import read_grades
+from analysis.grading.intervals import FEWEST_OF_KIND
 from analysis.grading.limits import limits_of
 from analysis.grading.prediction import predict_usability
 from analysis.grading.sentences import (
@@ -31,6 +31,7 @@ from analysis.grading.sentences import (
 from analysis.grading.usability import MEAN, distribution_table, usability_table
 from analysis.pages import render
 from analysis.statistics import RESAMPLES
+from analysis.statistics.case_bootstrap import FEWEST_CASES
 
 STATISTICS = {
     "kappa_quadratic": "kappa, quadratic weights",

@@ -11,11 +11,11 @@ import pandas as pd
 
 from analysis.errors import AnalysisError, suggestion
 from analysis.grading.area import AUC_COLUMNS, area_of
-from analysis.grading.case_bootstrap import case_draws
 from analysis.grading.contest import BEST_COLUMNS, NO_BETTER, REFERENCE, best_metric
 from analysis.grading.cut_off import CUT_OFF_COLUMNS, best_cut_off
 from analysis.grading.grades import GRADED_WORDS, Grades, Part, parts
 from analysis.grading.metrics_file import LOWER_IS_BETTER
+from analysis.statistics.case_bootstrap import case_draws
 
 Rows = list[dict[str, Any]]
 

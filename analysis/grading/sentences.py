@@ -11,10 +11,11 @@ import pandas as pd
 from analysis.correlations import SIGNIFICANT
 from analysis.formatting import between, counted, estimate, number, p_value
 from analysis.grading.agreement import ALL_STRUCTURES
-from analysis.grading.case_bootstrap import FEWEST_CASES, NO_INTERVAL
 from analysis.grading.contest import REFERENCE
 from analysis.grading.grades import GRADED_WORDS, PERTURBED, TOGETHER, Grades
+from analysis.grading.intervals import NO_INTERVAL
 from analysis.grading.usability import MEAN
+from analysis.statistics.case_bootstrap import FEWEST_CASES
 
 _FEWEST_FOR_RANKS = 6
 """With fewer patients no outcome of the two-sided signed-rank test is below 0.05."""

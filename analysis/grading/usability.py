@@ -13,8 +13,8 @@ import pandas as pd
 from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
-from analysis.grading.case_bootstrap import NO_INTERVAL
 from analysis.grading.grades import Grades, Part, each_case_once, parts
+from analysis.grading.intervals import NO_INTERVAL
 from analysis.statistics import LEVEL, LIKERT, Floats
 
 MEAN = "mean"

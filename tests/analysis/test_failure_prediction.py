@@ -12,7 +12,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from analysis.failure_prediction import failure_prediction, risk_coverage
+from analysis.failure_prediction import RESAMPLES, failure_prediction, risk_coverage
+from analysis.statistics import cluster_bootstrap
 
 MakeRow = Callable[..., dict[str, Any]]
 BASE = (None, "baseline", 0)
@@ -37,6 +38,35 @@ def test_agrees_with_scipy_and_scikit_learn(rows_of_40: pd.DataFrame) -> None:
         assert not enough or found["auc_low"] <= found["auc"] <= found["auc_high"]
         assert found["nothing_predicted"] == (failed & (chosen["predicted_mm3"] == 0)).sum()
         assert found["rho_low"] <= found["rho"] <= found["rho_high"]
+
+
+def test_intervals_are_those_of_one_resample_at_a_time(rows_of_40: pd.DataFrame) -> None:
+    """Drawn as rows, measured by scipy and scikit-learn."""
+    rng = np.random.default_rng(1)
+    rows = rows_of_40[rows_of_40["severity"] < 2]
+    # Rounded, so that there are ties.
+    rows = rows.assign(max_probability=(rows["dice"] + rng.normal(0, 0.2, len(rows))).round(1))
+    found = failure_prediction(rows).set_index(["structure", "confidence", "rows"])
+    of = rows[(rows["structure"] == "GTVp") & (rows["reference_mm3"] > 0)]
+    dice, score = of["dice"].to_numpy(), of["max_probability"].to_numpy()
+    measures = {
+        "rho": lambda drawn: float(stats.spearmanr(score[drawn], dice[drawn]).statistic),
+        "auc": lambda drawn: float(roc_auc_score(dice[drawn] < 0.5, -score[drawn])),
+    }
+    for name, measure in measures.items():
+        interval = cluster_bootstrap(measure, list(of["case"]), resamples=RESAMPLES)
+        row = found.loc[("GTVp", "max_probability", "all variants")]
+        assert (row[f"{name}_low"], row[f"{name}_high"]) == pytest.approx((interval.low, interval.high), abs=1e-9)
+
+
+def test_confidence_that_never_errs_shows_no_spread(make_row: MakeRow) -> None:
+    """All resamples give 1, from which no interval follows."""
+    rows = [make_row(str(i), BASE, "GTVp", 0.02 * i) | {"max_probability": 0.02 * i} for i in range(5, 45)]
+    found = (
+        failure_prediction(pd.DataFrame(rows)).set_index(["confidence", "rows"]).loc[("max_probability", "baseline")]
+    )
+    assert (found["rho"], found["auc"]) == pytest.approx((1, 1))
+    assert found[["rho_low", "rho_high", "auc_low", "auc_high"]].isna().all()
 
 
 def test_variants_of_a_case_are_no_independent_evidence(make_row: MakeRow) -> None:

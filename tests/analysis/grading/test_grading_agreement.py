@@ -14,9 +14,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from analysis.grading.agreement import agreement_table, difference_table, repeat_table
-from analysis.grading.case_bootstrap import case_draws, correlation_of_draws, kappa_of_draws, percentile_interval
 from analysis.grading.grades import Grades, parts
 from analysis.statistics import LIKERT, cluster_bootstrap, signed_rank_test
+from analysis.statistics.case_bootstrap import case_draws, correlation_of_draws, kappa_of_draws, percentile_interval
 
 Lines = list[dict[str, Any]]
 ReadLines = Callable[[Lines], Grades]

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from analysis.grading.case_bootstrap import case_draws, percentile_interval
 from analysis.grading.contest import best_metric
 from analysis.grading.grades import Grades, Part
 from analysis.grading.prediction import predict_usability
+from analysis.statistics.case_bootstrap import case_draws, percentile_interval
 
 Lines = list[dict[str, Any]]
 ReadLines = Callable[[Lines], Grades]

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from analysis.errors import AnalysisError
-from analysis.grading.case_bootstrap import auc_of_draws, case_draws, percentile_interval
 from analysis.grading.cut_off import best_cut_off
 from analysis.grading.grades import Grades, Part, parts
 from analysis.grading.prediction import predict_usability
 from analysis.statistics import cluster_bootstrap
+from analysis.statistics.case_bootstrap import auc_of_draws, case_draws, percentile_interval
 
 Lines = list[dict[str, Any]]
 ReadLines = Callable[[Lines], Grades]

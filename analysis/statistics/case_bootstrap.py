@@ -7,23 +7,20 @@ of the same draws are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from analysis.statistics import LEVEL, LIKERT, RESAMPLES, Floats, quantile
-from analysis.statistics.association import KappaWeights
+from analysis.statistics.association import LIKERT, KappaWeights
+from analysis.statistics.resampling import LEVEL, RESAMPLES, Floats, quantile
 
 FEWEST_CASES = 10
 """Below so many cases a bootstrap interval covers far less than it says, and none is given."""
 
-FEWEST_OF_KIND = 5
-"""With fewer patients of either kind, usable or not, an interval of an area or a cut-off says next to nothing."""
-
-BY_CASES = "bootstrap over cases"
-NO_INTERVAL = "none"
+_MOST_WEIGHTS = 4_000_000
+"""Weights that are in memory at once where a statistic is computed block by block."""
 
 _DECIMALS = 12
 _ROUNDING = 1e-24
@@ -45,12 +42,39 @@ def case_draws(cases: Sequence[str] | npt.NDArray[Any], *, seed: int = 0, resamp
     ndarray
         How often each item is drawn: resamples by items.
     """
+    counts, which = _counts(cases, seed, resamples)
+    weights: Floats = counts[:, which]
+    return weights
+
+
+def estimate_of_draws(
+    statistic: Callable[[Floats], Floats],
+    cases: Sequence[str] | npt.NDArray[Any],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Floats:
+    """Compute a statistic of every resample without keeping the weights of all of them.
+
+    Parameters
+    ----------
+    statistic
+        Maps some of the rows of :func:`case_draws` to a number each.
+    cases, seed, resamples
+        As for :func:`case_draws`.
+    """
+    counts, which = _counts(cases, seed, resamples)
+    blocks = np.array_split(counts, max(1, math.ceil(resamples * len(which) / _MOST_WEIGHTS)))
+    return np.concatenate([statistic(block[:, which]) for block in blocks if len(block)])
+
+
+def _counts(cases: Sequence[str] | npt.NDArray[Any], seed: int, resamples: int) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """How often each case is drawn, and the case of each item."""
     names, which = np.unique(np.asarray(cases, dtype=str), return_inverse=True)
     drawn = np.random.default_rng(seed).integers(0, len(names), (resamples, len(names)))
     counts = np.zeros((resamples, len(names)))
     np.add.at(counts, (np.arange(resamples)[:, None], drawn), 1)
-    weights: Floats = counts[:, which]
-    return weights
+    return counts, which
 
 
 def percentile_interval(estimates: Floats, cases: int) -> tuple[float, float]:
@@ -74,11 +98,6 @@ def percentile_interval(estimates: Floats, cases: int) -> tuple[float, float]:
         return math.nan, math.nan
     tail = (1 - LEVEL) / 2
     return quantile(defined, tail), quantile(defined, 1 - tail)
-
-
-def interval_name(low: float, name: str = BY_CASES) -> str:
-    """How an interval was made, or that there is none."""
-    return NO_INTERVAL if math.isnan(low) else name
 
 
 def kappa_of_draws(first: Floats, second: Floats, weights: KappaWeights, draws: Floats) -> Floats:
@@ -133,11 +152,10 @@ def auc_of_draws(scores: Floats, positive: npt.NDArray[np.bool_], draws: Floats)
     draws
         From :func:`case_draws`.
     """
-    ours, others = scores[positive][:, None], scores[~positive]
-    wins = (ours > others) + (ours == others) / 2
-    of_positives, of_negatives = draws[:, positive], draws[:, ~positive]
-    total = of_positives.sum(axis=1) * of_negatives.sum(axis=1)
-    return _ratio((of_positives @ wins * of_negatives).sum(axis=1), total)
+    positives, negatives = (_by_level(scores, draws * kind)[0] for kind in (positive, ~positive))
+    negatives_below = np.cumsum(negatives, axis=1) - negatives / 2
+    total = positives.sum(axis=1) * negatives.sum(axis=1)
+    return _ratio((positives * negatives_below).sum(axis=1), total)
 
 
 def _by_level(values: Floats, weights: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
