@@ -61,7 +61,8 @@ class Kappa:
         1 for full agreement, 0 for that of chance; NaN where chance alone agrees fully or nothing was graded.
     standard_error, low, high
         Large-sample standard error and 95 % interval (Fleiss, Cohen and Everitt 1969), cut at -1 and 1. The interval
-        is NaN below ten items and for full agreement; with fewer than about 30 items it covers less than it says.
+        is NaN below ten items, for full agreement or its opposite, and where a rater always gave the same; with fewer
+        than about 30 items it covers less than it says.
     agreement
         Share of items with the same grade.
     """
@@ -141,7 +142,9 @@ def weighted_kappa(
     with np.errstate(divide="ignore", invalid="ignore"):
         result = cohens_kappa(table, wt=None if weights == "none" else weights)
     kappa, error = float(result.kappa), _standard_error(float(result.var_kappa))
-    if len(a) < _FEWEST_ITEMS or error == 0:
+    # A rater who always gives the same makes kappa 0, and its variance rounding noise, whatever the other one gives.
+    is_fixed = abs(kappa) > 1 - 1e-12 or _is_constant(a) or _is_constant(b)
+    if len(a) < _FEWEST_ITEMS or is_fixed:
         return Kappa(len(a), undefined, kappa, error, math.nan, math.nan, agreement)
     half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * error
     return Kappa(len(a), undefined, kappa, error, max(-1.0, kappa - half), min(1.0, kappa + half), agreement)

@@ -30,6 +30,7 @@ from analysis.statistics import (
     spearman,
     weighted_kappa,
 )
+from analysis.statistics.association import KappaWeights
 
 differences = st.lists(st.floats(-1, 1).map(lambda x: round(x, 2)), min_size=3, max_size=40)
 
@@ -377,7 +378,8 @@ class TestKappa:
                 expected = cohen_kappa_score(a, b, labels=[*LIKERT], weights=None if weights == "none" else weights)
                 assert result.kappa == pytest.approx(expected)
                 assert math.isnan(result.low) or result.low <= result.kappa <= result.high
-                assert math.isnan(result.low) == (len(a) < 10 or a == b)
+                fixed = abs(expected) == pytest.approx(1) or len(set(a)) == 1 or len(set(b)) == 1
+                assert math.isnan(result.low) == (len(a) < 10 or fixed)
             assert weighted_kappa(b, a, weights).kappa == pytest.approx(result.kappa, nan_ok=True)
 
     def test_degenerate_input(self) -> None:
@@ -392,6 +394,16 @@ class TestKappa:
         assert full.kappa == 1
         assert math.isnan(full.low)
         assert (missing.n, missing.undefined) == (3, 1)
+
+    @pytest.mark.parametrize("varied", [[1] * 9 + [2], [5] * 9 + [1], [1, 2] * 20, [*LIKERT] * 12])
+    @pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
+    def test_a_rater_who_always_gives_the_same_leaves_no_interval(
+        self, varied: list[int], weights: KappaWeights
+    ) -> None:
+        """Kappa is 0 by construction; an interval of rounding noise around it would look like certainty."""
+        for constant in LIKERT:
+            result = weighted_kappa(varied, [constant] * len(varied), weights)
+            assert (result.kappa, math.isnan(result.low), math.isnan(result.high)) == (pytest.approx(0), True, True)
 
     def test_a_grade_off_the_scale_is_refused(self) -> None:
         with pytest.raises(ValueError, match="found the grade 6, expected one of 1, 2, 3, 4, 5"):

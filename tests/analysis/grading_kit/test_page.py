@@ -478,6 +478,7 @@ def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(browser, 
     desk.wait_for_images()
     desk.press("3", "4")
     desk.wait_for_text("#alarm", "found the structure 'liver'")
+    desk.wait_until_stored()
     grades = Journal(kit).given("rater-1").grades
     assert [(structure, grade.grade) for (_, structure), grade in grades.items()] == [("GTVn", 4)]
 
