@@ -76,6 +76,11 @@ BENCHMARKS = (
     ),
     Benchmark("rows", "opening a run of 5,000 cases, against parsing every line", {"rows_5000": None}),
     Benchmark(
+        "intervals",
+        "intervals of a large run's rank correlation and area, against drawing its rows",
+        {"intervals": None},
+    ),
+    Benchmark(
         "pipeline",
         "a case with a stub network: share of the wall time in the network, and what overlapping gains",
         {"pipeline": 0.87, "pipeline_overlap": None},
