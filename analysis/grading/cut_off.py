@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.formatting import number
-from analysis.grading.area import why_no_area, why_no_interval
+from analysis.grading.area import oriented, why_no_area, why_no_interval
 from analysis.grading.grades import Part
 from analysis.statistics import Floats
 from analysis.statistics.case_bootstrap import percentile_interval
@@ -70,7 +70,6 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     usable = part.usable()[defined]
     of_usable, of_others = ((usable == kind).sum(axis=1).astype(float) for kind in (1, 0))
     cases = len(np.unique(part.cases[defined & ~np.isnan(part.usable()).all(axis=1)]))
-    sign = -1.0 if metric in turned else 1.0
     counts = {"n": int((of_usable + of_others).sum()), "usable": int(of_usable.sum()), "cases": cases}
     row: dict[str, Any] = {"rule": "<=" if metric in turned else ">="} | counts
     if not defined.any():
@@ -78,7 +77,7 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     kept = part.where(defined)
     if reason := why_no_area(kept) or why_no_interval(kept):
         return row | {"reason": reason}
-    scores = sign * values[defined]
+    scores = oriented(values[defined], metric, turned)
     found = _youden(scores, of_usable, of_others, np.ones((1, len(scores))))
     best = int(found.best[0])
     apparent = float(found.index[0, best])
@@ -87,9 +86,10 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     cut_offs, corrected = _found_anew(scores, of_usable, of_others, draws[:, defined])
     if not corrected > 0:
         return row | {"reason": f"no better than chance: corrected for optimism, Youden's J is {number(corrected)}"}
-    low, high = percentile_interval(sign * cut_offs, cases)
+    # What turned the values turns their cut-offs back.
+    low, high = percentile_interval(oriented(cut_offs, metric, turned), cases)
     return row | {
-        "cut_off": sign * float(np.unique(scores)[best]),
+        "cut_off": float(oriented(np.unique(scores), metric, turned)[best]),
         "low": low,
         "high": high,
         "sensitivity": float(found.sensitivity[0, best]),
