@@ -6,6 +6,7 @@ What one process that nobody disturbs gives is the oracle throughout.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -248,7 +249,8 @@ def test_case_that_kills_its_workers_is_recorded_and_no_other(empty_fleet, undis
     soon = "from nnunet_plugin.benchmark.cluster import waves\nwaves._DEATHS_ALLOWED = 1"
     status, output = fleet.call(before=soon)
     assert status == 1
-    assert "not measured: CHUP-002: 2 workers died over it" in output
+    # Two where it was kept to the worker that was there, more where it waited for whoever came.
+    assert re.search(r"not measured: CHUP-002: [2-5] workers died over it", output)
     assert output.count("not measured") == 1
     others = undisturbed.rows[undisturbed.rows["case"] != "CHUP-002"].reset_index(drop=True)
     pd.testing.assert_frame_equal(fleet.stress.rows(), others, check_exact=True)
@@ -424,8 +426,10 @@ def local(toy, tmp_path) -> Iterator[subprocess.Popen[str]]:
 
 
 def workers_of(call: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The oldest first, which has opened the benchmark; a later one may not have joined yet."""
     children = psutil.Process(call.pid).children(recursive=True)
-    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    return sorted(workers, key=psutil.Process.create_time)
 
 
 @pytest.mark.slow
