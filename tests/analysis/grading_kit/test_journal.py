@@ -212,11 +212,12 @@ def test_a_killed_writer_loses_nothing_that_it_confirmed(tmp_path):
         writer = context.Process(target=_give_for_ever, args=(folder, write))
         writer.start()
         os.close(write)
-        time.sleep(0.03 + 0.007 * attempt)
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.join()
         with os.fdopen(read) as told:
-            confirmed = [int(line) for line in told if line.endswith("\n")]
+            assert told.readline() == "0\n"
+            time.sleep(0.007 * attempt)
+            os.kill(writer.pid, signal.SIGKILL)
+            writer.join()
+            confirmed = [0, *(int(line) for line in told if line.endswith("\n"))]
         stored = [json.loads(line)["id"] for line in file_of(folder).read_text().splitlines() if line.endswith("}")]
         assert set(map(str, confirmed)) <= set(stored)
         assert len(Journal(kit_in(folder)).given("rater-1").faults) <= 1

@@ -48,7 +48,7 @@ def test_twenty_kills_lose_nothing_but_what_was_in_flight(stress, undisturbed):
     """Two processes at a time; either one of them or both are killed, in the end always both."""
     chance = random.Random(4)
     for _ in range(KILLS):
-        leader = stress.start(before="os.fork()", seconds=0.004)
+        leader = stress.start(before="os.fork()", seconds=0.02)
         try:
             stress.wait_for_predictions(chance.randint(1, 4))
             if chance.random() < 0.5:
