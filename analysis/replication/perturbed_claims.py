@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pandas as pd
 
@@ -12,7 +11,8 @@ from analysis.published.layout import MODALITIES, SEVERITIES, STRUCTURES
 from analysis.published.study import Study
 from analysis.replication.claim import Alternative, Claim, Finding, Published, judge
 from analysis.replication.perturbed import cell_table, order_of_harm
-from analysis.statistics import cluster_bootstrap
+from analysis.statistics import Floats
+from analysis.statistics.case_bootstrap import estimate_of_draws, mean_of_draws, percentile_interval
 
 _SOURCE = "Schanne et al., robustness to perturbations"
 _BOUND = 0.05
@@ -179,19 +179,16 @@ def _noise_and_bias(pairs: pd.DataFrame) -> str:
     delta = both["delta_dice"].to_numpy(dtype=float)
     noise = (both["perturbation"] == "noise").to_numpy()
 
-    def difference(drawn: Any) -> float:
-        of_noise = noise[drawn]
-        if of_noise.all() or not of_noise.any():
-            return math.nan
-        return float(delta[drawn][of_noise].mean() - delta[drawn][~of_noise].mean())
+    def difference(draws: Floats) -> Floats:
+        of_noise, of_bias = (mean_of_draws(delta[which], draws[:, which]) for which in (noise, ~noise))
+        return of_noise - of_bias
 
-    interval = cluster_bootstrap(difference, list(both["case"]))
-    value = float(delta[noise].mean() - delta[~noise].mean())
-    tie = "they tie" if interval.low <= 0 <= interval.high else "they differ"
-    return (
-        f"Noise minus bias: {number(value, 3)} (95 % interval over cases {between(interval.low, interval.high, 3)}): "
-        f"{tie}."
-    )
+    value = number(float(delta[noise].mean() - delta[~noise].mean()), 3)
+    low, high = percentile_interval(estimate_of_draws(difference, list(both["case"])), both["case"].nunique())
+    if math.isnan(low):
+        return f"Noise minus bias: {value}, of too few cases for an interval."
+    tie = "they tie" if low <= 0 <= high else "they differ"
+    return f"Noise minus bias: {value} (95 % interval over cases {between(low, high, 3)}): {tie}."
 
 
 def _in_cells(table: pd.DataFrame) -> str:

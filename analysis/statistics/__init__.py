@@ -24,7 +24,6 @@ from analysis.statistics.resampling import (
     Interval,
     Values,
     bootstrap_interval,
-    cluster_bootstrap,
     quantile,
 )
 
@@ -43,7 +42,6 @@ __all__ = [
     "area_under_curve",
     "benjamini_hochberg",
     "bootstrap_interval",
-    "cluster_bootstrap",
     "minimum_detectable_difference",
     "pearson",
     "quantile",

@@ -100,6 +100,19 @@ def percentile_interval(estimates: Floats, cases: int) -> tuple[float, float]:
     return quantile(defined, tail), quantile(defined, 1 - tail)
 
 
+def mean_of_draws(values: Floats, draws: Floats) -> Floats:
+    """Mean of every resample; NaN where no item is drawn.
+
+    Parameters
+    ----------
+    values
+        One per item, finite.
+    draws
+        From :func:`case_draws`, or the columns of some of the items.
+    """
+    return _ratio(draws @ values, draws.sum(axis=1))
+
+
 def kappa_of_draws(first: Floats, second: Floats, weights: KappaWeights, draws: Floats) -> Floats:
     """Weighted kappa of every resample, on the full scale of grades; NaN where chance alone agrees fully.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -66,45 +66,6 @@ def bootstrap_interval(
     # Infinite values of both signs in one resample have no mean: NaN, as for the sample itself.
     with np.errstate(invalid="ignore"):
         estimates = np.median(drawn, axis=1) if statistic == "median" else drawn.mean(axis=1)
-    tail = (1 - level) / 2
-    return Interval(quantile(estimates, tail), quantile(estimates, 1 - tail), level, resamples)
-
-
-def cluster_bootstrap(
-    statistic: Callable[[npt.NDArray[np.intp]], float],
-    clusters: Sequence[Hashable],
-    *,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Interval:
-    """Percentile bootstrap interval that draws whole clusters: rows of one case share its fate.
-
-    Parameters
-    ----------
-    statistic
-        Maps the indices of the drawn rows to a number. Draws where it is NaN are left out.
-    clusters
-        Cluster (case) of each row.
-    seed, resamples, level
-        As in :func:`bootstrap_interval`.
-
-    Returns
-    -------
-    Interval
-        Both ends are NaN for fewer than two clusters, or where the statistic is undefined in over half of the draws.
-    """
-    # Sorted, so that the order of the cases changes nothing.
-    members: dict[Hashable, list[int]] = {}
-    for index, cluster in sorted(enumerate(clusters), key=lambda item: str(item[1])):
-        members.setdefault(cluster, []).append(index)
-    rows = [np.array(indices, dtype=np.intp) for indices in members.values()]
-    if len(rows) < 2:
-        return Interval(math.nan, math.nan, level, resamples)
-    drawn = np.random.default_rng(seed).integers(0, len(rows), (resamples, len(rows)))
-    estimates = np.array([statistic(np.concatenate([rows[cluster] for cluster in draw])) for draw in drawn])
-    if np.isnan(estimates).mean() > 0.5:
-        return Interval(math.nan, math.nan, level, resamples)
     tail = (1 - level) / 2
     return Interval(quantile(estimates, tail), quantile(estimates, 1 - tail), level, resamples)
 

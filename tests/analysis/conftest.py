@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 
+from analysis.statistics.case_bootstrap import case_draws
 from nnunet_plugin.benchmark.results import RunFolder
 from nnunet_plugin.benchmark.row_file import ROW_COLUMNS
 
@@ -149,6 +151,18 @@ def make_run() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def make_simulation() -> Callable[..., dict[str, dict[Variant, list[dict[str, Any]]]]]:
     return simulated_rows
+
+
+@pytest.fixture(scope="session")
+def drawn_items() -> Callable[..., list[npt.NDArray[np.intp]]]:
+    """Give the items of each resample, those drawn twice twice: what statistics of weights are checked against."""
+
+    def items(cases: Sequence[str], resamples: int) -> list[npt.NDArray[np.intp]]:
+        return [
+            np.repeat(np.arange(len(cases)), weights.astype(int)) for weights in case_draws(cases, resamples=resamples)
+        ]
+
+    return items
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,6 @@ from analysis.statistics import (
     area_under_curve,
     benjamini_hochberg,
     bootstrap_interval,
-    cluster_bootstrap,
     minimum_detectable_difference,
     pearson,
     quantile,
@@ -418,32 +417,3 @@ class TestAreaUnderCurve:
             assert math.isnan(area_under_curve(scores, positive))
         else:
             assert area_under_curve(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
-
-
-class TestClusterBootstrap:
-    def test_of_one_row_a_cluster_is_the_bootstrap_over_cases(self) -> None:
-        values = np.random.default_rng(3).gamma(2, 0.1, 40)
-        expected = bootstrap_interval(values, "mean", resamples=20_000)
-        interval = cluster_bootstrap(lambda rows: float(values[rows].mean()), list(range(40)), resamples=20_000)
-        assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), abs=0.003)
-
-    def test_copies_of_a_case_do_not_narrow_it(self) -> None:
-        values = np.random.default_rng(4).normal(size=15)
-        once = cluster_bootstrap(lambda rows: float(values[rows].mean()), list(range(15)))
-        copied = np.repeat(values, 30)
-        many = cluster_bootstrap(lambda rows: float(copied[rows].mean()), list(np.repeat(range(15), 30)))
-        assert (many.low, many.high) == pytest.approx((once.low, once.high))
-
-    def test_the_order_of_rows_changes_nothing(self) -> None:
-        values = np.array([0.1, 0.5, 0.2, 0.9, 0.4])
-        cases = ["d", "a", "c", "b", "e"]
-        order = [3, 1, 4, 0, 2]
-        moved = values[order]
-        first = cluster_bootstrap(lambda rows: float(values[rows].mean()), cases)
-        second = cluster_bootstrap(lambda rows: float(moved[rows].mean()), [cases[i] for i in order])
-        assert (first.low, first.high) == pytest.approx((second.low, second.high))
-
-    def test_degenerate_input(self) -> None:
-        assert math.isnan(cluster_bootstrap(lambda _rows: 1.0, []).low)
-        assert math.isnan(cluster_bootstrap(lambda _rows: 1.0, ["a", "a"]).low)
-        assert math.isnan(cluster_bootstrap(lambda _rows: math.nan, ["a", "b"]).low)

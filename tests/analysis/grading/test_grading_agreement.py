@@ -15,11 +15,12 @@ from sklearn.metrics import cohen_kappa_score
 
 from analysis.grading.agreement import agreement_table, difference_table, repeat_table
 from analysis.grading.grades import Grades, parts
-from analysis.statistics import LIKERT, cluster_bootstrap, signed_rank_test
+from analysis.statistics import LIKERT, signed_rank_test
 from analysis.statistics.case_bootstrap import case_draws, correlation_of_draws, kappa_of_draws, percentile_interval
 
 Lines = list[dict[str, Any]]
 ReadLines = Callable[[Lines], Grades]
+DrawnItems = Callable[..., list[np.ndarray]]
 
 
 def line(case: str, rater: str, grade: int, repeat: int = 0, structure: str = "s") -> dict[str, Any]:
@@ -36,37 +37,27 @@ def clustered() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("weights", ["none", "linear", "quadratic"])
-def test_kappa_of_resamples_by_scikit_learn(clustered: Any, weights: str) -> None:
+def test_kappa_of_resamples_by_scikit_learn(clustered: Any, drawn_items: DrawnItems, weights: str) -> None:
     """The same cases drawn one resample at a time."""
     first, second, cases = clustered
     found = kappa_of_draws(first, second, weights, case_draws(cases, resamples=150))  # type: ignore[arg-type]
-    expected = []
-
-    def kappa(rows: np.ndarray) -> float:
-        name = None if weights == "none" else weights
-        expected.append(cohen_kappa_score(first[rows], second[rows], weights=name, labels=list(LIKERT)))
-        return expected[-1]
-
-    interval = cluster_bootstrap(kappa, list(cases), resamples=150)
+    name = None if weights == "none" else weights
+    expected = [
+        cohen_kappa_score(first[drawn], second[drawn], weights=name, labels=list(LIKERT))
+        for drawn in drawn_items(cases, 150)
+    ]
     assert found == pytest.approx(expected)
-    assert percentile_interval(found, 12) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert percentile_interval(found, 12) == pytest.approx(np.quantile(expected, [0.025, 0.975]))
 
 
 @pytest.mark.parametrize("ranks", [True, False])
-def test_correlation_of_resamples_by_scipy(clustered: Any, ranks: bool) -> None:
+def test_correlation_of_resamples_by_scipy(clustered: Any, drawn_items: DrawnItems, ranks: bool) -> None:
     first, second, cases = clustered
     metric = first**3 + np.arange(30) % 4
-    expected = []
-
-    def correlation(rows: np.ndarray) -> float:
-        correlate = stats.spearmanr if ranks else stats.pearsonr
-        expected.append(correlate(metric[rows], second[rows]).statistic)
-        return expected[-1]
-
-    cluster_bootstrap(correlation, list(cases), resamples=150)
-    assert correlation_of_draws(metric, second, case_draws(cases, resamples=150), ranks=ranks) == pytest.approx(
-        expected
-    )
+    correlate = stats.spearmanr if ranks else stats.pearsonr
+    expected = [correlate(metric[drawn], second[drawn]).statistic for drawn in drawn_items(cases, 150)]
+    found = correlation_of_draws(metric, second, case_draws(cases, resamples=150), ranks=ranks)
+    assert found == pytest.approx(expected)
 
 
 def test_degenerate_resamples() -> None:
