@@ -333,7 +333,7 @@ def test_ctrl_c_in_a_terminal_stops_the_processes_and_a_second_call_completes(so
     folder = raw / "Dataset501_HECKTOR"
     deadline = time.monotonic() + 60
     while not list(folder.glob("conversion/*.json")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
