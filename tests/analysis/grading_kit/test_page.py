@@ -389,7 +389,8 @@ def test_one_token_in_two_browsers(browser, serve_here, folders):
     assert "You signed in elsewhere" in first.text("#alarm")
     assert "“Continue here” stores it, unless you graded the same there later." in first.text("#alarm")
     second.grade(4, 4)
-    first.page.get_by_role("button", name="Continue here").press("Enter")
+    with first.page.expect_navigation():
+        first.page.get_by_role("button", name="Continue here").press("Enter")
     first.wait_for_images()
     second.press("1")
     second.page.wait_for_selector("#alarm:not([hidden])")
@@ -476,8 +477,11 @@ def test_what_the_server_refuses_is_said_and_does_not_hold_up_the_rest(browser, 
     desk.page.route("**/api/rater-1/desk", lambda route: answer_with_a_stranger(route))
     desk.sign_in(folders.tokens["rater-1"])
     desk.wait_for_images()
-    desk.press("3", "4")
+    desk.press("3")
     desk.wait_for_text("#alarm", "found the structure 'liver'")
+    assert desk.text("#state") == "not stored"
+    assert desk.pressed() == [[], []]
+    desk.press("4")
     desk.wait_until_stored()
     grades = Journal(kit).given("rater-1").grades
     assert [(structure, grade.grade) for (_, structure), grade in grades.items()] == [("GTVn", 4)]

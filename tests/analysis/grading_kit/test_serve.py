@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from http.client import HTTPException
 from pathlib import Path
 
