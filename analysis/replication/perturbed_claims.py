@@ -186,7 +186,7 @@ def _noise_and_bias(pairs: pd.DataFrame) -> str:
     value = number(float(delta[noise].mean() - delta[~noise].mean()), 3)
     low, high = percentile_interval(estimate_of_draws(difference, list(both["case"])), both["case"].nunique())
     if math.isnan(low):
-        return f"Noise minus bias: {value}, of too few cases for an interval."
+        return f"Noise minus bias: {value}, without an interval: too few cases or no spread."
     tie = "they tie" if low <= 0 <= high else "they differ"
     return f"Noise minus bias: {value} (95 % interval over cases {between(low, high, 3)}): {tie}."
 
