@@ -69,7 +69,6 @@ export class Viewer {
     }
   }
 
-  // files: decompressed NIfTI by modality name, and the contours.
   // files: unpacked NIfTI by modality name, axes towards right, front and head; contours: a label map likewise.
   async show(files, contours) {
     const labels = await NVImage.loadFromUrl({ url: "contours.nii", name: "contours.nii", buffer: contours });
