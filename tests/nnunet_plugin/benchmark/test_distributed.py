@@ -9,32 +9,21 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
-import psutil
 import pytest
-import torch
 
 from nnunet_plugin.benchmark.errors import BenchmarkError
 from nnunet_plugin.benchmark.results import RunFolder
-from nnunet_plugin.benchmark.run import measure
-from nnunet_plugin.benchmark.workers import visible_gpus
 
 distributed = pytest.importorskip("distributed", reason="the extra 'distributed' is not installed")
 
-from nnunet_plugin.benchmark.cluster import connection, worker  # noqa: E402
-from nnunet_plugin.benchmark.cluster.crew import Crew  # noqa: E402
-from nnunet_plugin.benchmark.cluster.local import LocalWorkers  # noqa: E402
-from nnunet_plugin.benchmark.cluster.tasks import Answer, Job  # noqa: E402
-from nnunet_plugin.benchmark.cluster.waves import Waves  # noqa: E402
+from nnunet_plugin.benchmark.cluster import connection  # noqa: E402
 from nnunet_plugin.benchmark.settings import Options, open_benchmark  # noqa: E402
 
 HERE = {"n_workers": 0, "dashboard_address": None, "scheduler_kwargs": {"dashboard_address": "127.0.0.1:0"}}
@@ -237,20 +226,31 @@ class HeldRun:
 
 RISING_AGAIN = "while pid := os.fork():\n    os.waitpid(pid, 0)"
 """What a nanny does: whenever the worker dies, there is another one."""
+KILLER = """
+attempt = worker.attempt
+def kill(benchmark, cases, *more):
+    if cases[0].name != {case!r}:
+        return attempt(benchmark, cases, *more)
+    with open({deaths!r}, "a") as file:
+        file.write("x")
+    os._exit(1)
+worker.attempt = kill
+"""
 
 
 @pytest.mark.slow
 def test_case_that_kills_its_workers_is_recorded_and_no_other(empty_fleet, undisturbed):
     """One worker, so that other cases wait behind it and die with it."""
-    fleet = empty_fleet
-    killer = "attempt = worker.attempt\n"
-    killer += "worker.attempt = lambda b, c, *more: os._exit(1) if c[0].name == 'CHUP-002' else attempt(b, c, *more)"
-    fleet.hire(before=f"{RISING_AGAIN}\n{killer}")
+    fleet, deaths = empty_fleet, empty_fleet.stress.folder / "deaths"
+    fleet.hire(before=f"{RISING_AGAIN}\n{KILLER.format(case='CHUP-002', deaths=str(deaths))}")
     soon = "from nnunet_plugin.benchmark.cluster import waves\nwaves._DEATHS_ALLOWED = 1"
     status, output = fleet.call(before=soon)
     assert status == 1
-    # Two where it was kept to the worker that was there, more where it waited for whoever came.
-    assert re.search(r"not measured: CHUP-002: [2-5] workers died over it", output)
+    # One at a time where it was kept to the worker that was there; Dask lets four die where it waited for whoever came.
+    alone = int(re.search(r"not measured: CHUP-002: (\d+) workers died over it", output)[1])
+    before = len(deaths.read_bytes()) - alone
+    assert 2 <= before <= 5
+    assert 2 <= alone <= 5
     assert output.count("not measured") == 1
     others = undisturbed.rows[undisturbed.rows["case"] != "CHUP-002"].reset_index(drop=True)
     pd.testing.assert_frame_equal(fleet.stress.rows(), others, check_exact=True)
@@ -404,155 +404,3 @@ def test_address_needs_a_run_folder(stress, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.run(["-m", "model", "-i", "images", "-l", "labels", "--scheduler", "tcp://127.0.0.1:1"])
     assert "--scheduler ADDRESS needs -o RUN" in capsys.readouterr().err
-
-
-@pytest.fixture
-def local(toy, tmp_path) -> Iterator[subprocess.Popen[str]]:
-    """``--scheduler local`` in a group of its own, with the network of the toy model, at work."""
-    command = [sys.executable, "-c", "import sys; from nnunet_plugin.cli import run; sys.exit(run())"]
-    command += ["-m", toy.folder, "-i", toy.images, "-l", toy.labels, "-o", tmp_path / "run"]
-    command += ["--device", "cpu", "--scheduler", "local"]
-    with (tmp_path / "output").open("w") as output:
-        call = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not any(file.stat().st_size > 20_000 for file in (tmp_path / "run" / "rows").glob("*.jsonl")):
-        assert call.poll() is None, (tmp_path / "output").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield call
-    if call.poll() is None:
-        os.killpg(call.pid, signal.SIGKILL)
-        call.wait()
-
-
-def workers_of(call: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The oldest first, which has opened the benchmark; a later one may not have joined yet."""
-    children = psutil.Process(call.pid).children(recursive=True)
-    workers = [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-    return sorted(workers, key=psutil.Process.create_time)
-
-
-@pytest.mark.slow
-def test_local_workers_with_a_real_network_give_the_same_to_the_last_bit(local, toy, tmp_path):
-    """All 37 variants; the first worker is killed at work, and its nanny starts another."""
-    workers_of(local)[0].kill()
-    assert local.wait(300) == 0, (tmp_path / "output").read_text()
-    assert (tmp_path / "output").read_text().count("lost worker") == 1
-    alone = open_benchmark(Options(toy.folder, toy.images, toy.labels, tmp_path / "alone", device="cpu"))
-    measure(alone, alone.variants)
-    here, there = (RunFolder(tmp_path / name).rows().filter(regex="^(?!seconds_)") for name in ("alone", "run"))
-    assert len(here) == 3 * 37 * 2
-    pd.testing.assert_frame_equal(there, here, check_exact=True)
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_local_workers(local, tmp_path):
-    workers = workers_of(local)
-    assert workers
-    os.killpg(local.pid, signal.SIGINT)  # as a terminal does: to all of them
-    assert local.wait(60) == 130
-    output = (tmp_path / "output").read_text()
-    assert "the same command goes on from here" in output
-    assert "Traceback" not in output
-    psutil.wait_procs(workers, 5)
-    assert [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE] == []
-
-
-class MostTasks(distributed.diagnostics.plugin.SchedulerPlugin):
-    """Counts what the scheduler holds, where it holds it."""
-
-    def __init__(self, scheduler: distributed.Scheduler) -> None:
-        self._tasks = scheduler.tasks
-        self.most = self.seen = 0
-
-    def transition(self, _key, start, finish, *_args, **_kwargs) -> None:
-        self.most = max(self.most, len(self._tasks))
-        self.seen += start == "released" and finish == "waiting"
-
-
-def test_waves_are_two_cases_a_worker_however_many_there_are(tmp_path, monkeypatch):
-    done = []
-
-    def measure(_job: Job, case: str) -> Answer:
-        time.sleep(0.01)
-        done.append(case)
-        return Answer("measured", "", "")
-
-    monkeypatch.setattr(worker, "measure", measure)
-    settings = {"cohort": {"structures": ["GTVp"], "modalities": ["CT"], "labels": {"GTVp": 1}, "cases": ["a"]}}
-    run = RunFolder.create(tmp_path / "run", settings)
-    cases = [f"case-{number:02d}" for number in range(60)]
-    with (
-        distributed.LocalCluster(**HERE | {"n_workers": 3}, threads_per_worker=1, processes=False) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        counter = MostTasks(cluster.scheduler)
-        cluster.scheduler.add_plugin(counter)
-        crew = Crew(client, done.append)
-        crew.look()
-        Waves(client, crew, Job("job", "session", {}, str(run.path), "", 0.0), cases, lambda *_: None).finish()
-        deadline = time.monotonic() + 60
-        while cluster.scheduler.tasks:
-            assert time.monotonic() < deadline, "the scheduler keeps what is done"
-            time.sleep(0.01)
-    assert sorted(done) == cases
-    assert counter.seen == 60
-    # Two for each worker, and what each has just done, until the scheduler hears that it can go.
-    assert 3 < counter.most <= (2 + 1) * 3
-
-
-def test_what_the_scheduler_imports_is_light():
-    code = "import sys, nnunet_plugin.benchmark.cluster.tasks\n"
-    code += "assert not {'torch', 'nnunetv2', 'monai', 'pandas', 'SimpleITK'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_options_survive_as_plain_values():
-    options = Options(Path("/m"), Path("/i"), Path("/l"), Path("/r"), "paper", ("0", "1"), "cpu", 0.25, 3, "argmax", 2)
-    for given in (options, replace(options, run=None, folds=None, device=None, save_predictions=True)):
-        fields = worker.packed(given)
-        assert not any(isinstance(value, Path) for value in fields.values())
-        assert worker._unpacked(fields) == given
-
-
-def test_local_workers_get_a_gpu_each(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible_gpus(None) == visible_gpus("cuda") == ["0", "1"]
-    assert visible_gpus("cuda:1") == visible_gpus("cpu") == []
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-3")
-    assert visible_gpus(None) == ["5", "GPU-3"]
-    with LocalWorkers(visible_gpus(None)) as cluster:
-        seen = []
-        for _ in range(3):
-            ((name, spec),) = cluster.new_worker_spec().items()
-            seen.append(spec["options"]["env"]["CUDA_VISIBLE_DEVICES"])
-            cluster.worker_spec[name] = spec
-        cluster.worker_spec.clear()
-    assert seen == ["5", "GPU-3", "5"]
-
-
-def test_worker_keeps_the_model_for_a_session_and_no_longer(toy, tmp_path):
-    """A model or cohort may have changed in its place since the last one."""
-    options = Options(toy.folder, toy.images, toy.labels, tmp_path / "run", device="cpu")
-    first = worker._opened("first", options)
-    assert worker._opened("first", options) is first
-    assert worker._opened("second", options) is not first
-    worker._opened.cache_clear()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a device that does not work")
-def test_broken_device_is_the_fault_of_the_worker(toy, tmp_path, monkeypatch):
-    """A stand-in for a GPU that fell off: the case is not recorded as failed, so that another worker can take it."""
-    options = Options(toy.folder, toy.images, toy.labels, tmp_path / "run", device="cpu")
-    worker._opened.cache_clear()
-    benchmark = worker._opened("session", options)
-    benchmark.ensemble.device = torch.device("cuda")
-    monkeypatch.setattr(worker, "get_worker", lambda: SimpleNamespace(address="tcp://here:1"))
-    monkeypatch.setattr(worker, "attempt", lambda b, c, *_: b.run.record_failure(c[0].name, "CUDA error") or [])
-    run = tmp_path / "run"
-    job = Job("job", "session", worker.packed(options), str(run), worker.file_sha256(run / "run.toml"), 0.0)
-    with pytest.raises(worker.BenchmarkError, match="its device cuda no longer works"):
-        worker.measure(job, "CHUM-001")
-    assert benchmark.run.failures() == {}
-    worker._opened.cache_clear()
