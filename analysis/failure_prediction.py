@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,26 +75,19 @@ def _figures(rows: pd.DataFrame, confidence: str, seed: int) -> dict[str, Any]:
     figures["undefined"] = len(rows) - len(known)
     figures["nothing_predicted"] = int((failed & (known["predicted_mm3"] == 0)).sum())
     figures["auc_within"] = _within_variants(known, -score, failed)
-    measures: list[tuple[str, float, bool, Callable[[Floats], Floats]]] = [
-        ("rho", spearman(score, dice).r, True, lambda draws: correlation_of_draws(score, dice, draws, ranks=True)),
-        (
-            "auc",
-            area_under_curve(-score, failed),
-            _has_enough_of_each(known["case"], failed),
-            lambda draws: auc_of_draws(-score, failed, draws),
-        ),
-    ]
-    for name, value, is_enough, of_draws in measures:
+    cases = known["case"]
+
+    def interval(name: str, of_draws: Callable[[Floats], Floats], groups: Sequence[pd.Series]) -> dict[str, float]:
         low, high = math.nan, math.nan
-        if is_enough and not math.isnan(value):
-            estimates = estimate_of_draws(of_draws, list(known["case"]), seed=seed, resamples=RESAMPLES)
+        if all(group.nunique() >= FEWEST_CASES for group in groups):
+            estimates = estimate_of_draws(of_draws, list(cases), seed=seed, resamples=RESAMPLES)
             low, high = percentile_interval(estimates, figures["cases"])
-        figures |= {name: value, f"{name}_low": low, f"{name}_high": high}
+        return {f"{name}_low": low, f"{name}_high": high}
+
+    figures["rho"], figures["auc"] = spearman(score, dice).r, area_under_curve(-score, failed)
+    figures |= interval("rho", lambda draws: correlation_of_draws(score, dice, draws, ranks=True), [cases])
+    figures |= interval("auc", lambda draws: auc_of_draws(-score, failed, draws), [cases[failed], cases[~failed]])
     return figures
-
-
-def _has_enough_of_each(cases: pd.Series, failed: npt.NDArray[np.bool_]) -> bool:
-    return all(cases[outcome].nunique() >= FEWEST_CASES for outcome in (failed, ~failed))
 
 
 def _within_variants(rows: pd.DataFrame, score: npt.NDArray[np.float64], failed: npt.NDArray[np.bool_]) -> float:

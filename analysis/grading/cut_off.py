@@ -28,6 +28,7 @@ _DECIMALS = 12
 class _Youden:
     """Youden's index of every resample (rows) and possible cut-off (columns, ascending), with its two parts."""
 
+    cut_offs: Floats
     index: Floats
     sensitivity: Floats
     specificity: Floats
@@ -67,14 +68,14 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     """
     values = part.items[metric].to_numpy(dtype=float)
     defined = ~np.isnan(values)
-    usable = part.usable()[defined]
+    kept = part.where(defined)
+    usable = kept.usable()
     of_usable, of_others = ((usable == kind).sum(axis=1).astype(float) for kind in (1, 0))
-    cases = len(np.unique(part.cases[defined & ~np.isnan(part.usable()).all(axis=1)]))
+    cases = len(np.unique(kept.cases[~np.isnan(usable).all(axis=1)]))
     counts = {"n": int((of_usable + of_others).sum()), "usable": int(of_usable.sum()), "cases": cases}
     row: dict[str, Any] = {"rule": "<=" if metric in turned else ">="} | counts
     if not defined.any():
         return row | {"reason": f"{metric} is undefined everywhere"}
-    kept = part.where(defined)
     if reason := why_no_area(kept) or why_no_interval(kept):
         return row | {"reason": reason}
     scores = oriented(values[defined], metric, turned)
@@ -89,7 +90,7 @@ def best_cut_off(part: Part, metric: str, turned: Collection[str], draws: Floats
     # What turned the values turns their cut-offs back.
     low, high = percentile_interval(oriented(cut_offs, metric, turned), cases)
     return row | {
-        "cut_off": float(oriented(np.unique(scores), metric, turned)[best]),
+        "cut_off": float(oriented(found.cut_offs, metric, turned)[best]),
         "low": low,
         "high": high,
         "sensitivity": float(found.sensitivity[0, best]),
@@ -107,7 +108,7 @@ def _found_anew(scores: Floats, of_usable: Floats, of_others: Floats, draws: Flo
     both_kinds = ~(np.isnan(drawn.index).any(axis=1) | np.isnan(others.index).any(axis=1))
     chosen = drawn.best[both_kinds]
     cut_offs = np.full(len(draws), np.nan)
-    cut_offs[both_kinds] = np.unique(scores)[chosen]
+    cut_offs[both_kinds] = drawn.cut_offs[chosen]
     return cut_offs, float(others.index[both_kinds, chosen].mean())
 
 
@@ -116,7 +117,7 @@ def _youden(scores: Floats, of_usable: Floats, of_others: Floats, draws: Floats)
     at_level = np.eye(len(levels))[which]
     sensitivity, false_rate = (_share_from(draws @ (at_level * counts[:, None])) for counts in (of_usable, of_others))
     index = np.round(sensitivity - false_rate, _DECIMALS)
-    return _Youden(index, sensitivity, 1 - false_rate)
+    return _Youden(levels, index, sensitivity, 1 - false_rate)
 
 
 def _share_from(counts: Floats) -> Floats:

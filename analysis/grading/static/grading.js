@@ -370,15 +370,15 @@ class Desk {
     if (about === "store") $("go-on").hidden = !canGoOn;
   }
 
-  #reportRefused({ body: { item, structure, grade } }, refusal) {
+  #reportRefused({ path, body: { item, structure, grade } }, refusal) {
     // What is not stored must not pass for graded, unless it was graded anew since.
-    if (this.grades[item]?.[structure] === grade) {
-      delete this.grades[item]?.[structure];
+    if (path === "grades" && this.grades[item][structure] === grade) {
+      delete this.grades[item][structure];
       this.#refresh();
-    }
-    if (this.last?.item === item && this.last.structure === structure && this.last.grade === grade) {
-      this.last = null;
-      this.#say("not stored");
+      if (this.last?.item === item && this.last.structure === structure) {
+        this.last = null;
+        this.#say("not stored");
+      }
     }
     this.#alarm("refused", `${item}: not stored, and never will be: ${refusal.message} Reload the page.`);
   }
