@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.formatting import counted
+
 if TYPE_CHECKING:
     import pytest
 
@@ -113,11 +115,12 @@ class Summary:
         return sum(properties.get("has_limit", False) for properties in self._properties.values())
 
     def _verdict(self) -> str:
-        cells, limited, bad_cases = len(self._outcomes), self._limited(), len(self._gate.failures())
+        cells, limited = len(self._outcomes), self._limited()
+        failed, bad_cases = self._failed(), len(self._gate.failures())
         basis = f"{limited} of {cells} cells have a limit"
-        if self._failed() or bad_cases:
-            broken = f"{self._failed()} cells break a limit or could not be judged"
-            return f"FAIL: {broken}, {bad_cases} cases could not be measured ({basis})"
+        if failed or bad_cases:
+            broken = f"{failed} {'cell breaks' if failed == 1 else 'cells break'} a limit or could not be judged"
+            return f"FAIL: {broken}, {counted(bad_cases, 'case')} could not be measured ({basis})"
         return f"PASS: every limit is kept ({basis})" if limited else f"NOT JUDGED: no cell has a limit ({basis})"
 
     def _colour(self) -> dict[str, bool]:

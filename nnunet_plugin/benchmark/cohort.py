@@ -82,14 +82,16 @@ def find_cohort(images: Path, labels: Path, modalities: Sequence[str], file_endi
     BenchmarkError
         Where a folder is missing or holds no case.
     """
-    for folder, option in ((images, "-i"), (labels, "-l")):
+    for folder, kind in ((images, "images"), (labels, "labels")):
         if not folder.is_dir():
-            raise BenchmarkError(f"{option}: no folder {folder}; expected a folder of *{file_ending} files")
+            raise BenchmarkError(f"{kind}: no folder {folder}; expected a folder of *{file_ending} files")
     pattern = re.compile(r"(?P<case>.+)_\d{4}" + re.escape(file_ending))
     matches = (pattern.fullmatch(file.name) for file in images.iterdir())
     names = sorted({match["case"] for match in matches if match})
     if not names:
-        raise BenchmarkError(f"-i: found no CASE_0000{file_ending} in {images}; expected one file per channel and case")
+        raise BenchmarkError(
+            f"images: found no CASE_0000{file_ending} in {images}; expected one file per channel and case"
+        )
     _refuse_names(images, names)
     cases = tuple(
         Case(
@@ -113,7 +115,7 @@ def _refuse_names(images: Path, names: Sequence[str]) -> None:
     unfit = [name for name in names if not is_case_name(name)]
     if unfit:
         raise BenchmarkError(
-            f"-i: {images} holds cases whose names cannot be stored: {', '.join(map(ascii, unfit))}; "
+            f"images: {images} holds cases whose names cannot be stored: {', '.join(map(ascii, unfit))}; "
             "expected printable UTF-8; rename their files"
         )
 

@@ -75,7 +75,7 @@ def test_case_that_cannot_be_measured_fails_the_session(configured, pytester, to
     result = pytester.runpytest_inprocess(*configured, f"--robustness-images={images}", "-k", "PET-spike-1")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=2, deselected=70)
-    result.stdout.fnmatch_lines(["NOT MEASURED CHUP-002: *CHUP-002_0000.nii.gz*", "FAIL: 0 cells *1 cases could*"])
+    result.stdout.fnmatch_lines(["NOT MEASURED CHUP-002: *CHUP-002_0000.nii.gz*", "FAIL: 0 cells *1 case could*"])
 
 
 def test_gate_that_is_not_named_on_the_command_line_judges_all_the_same(configured, pytester, toy, monkeypatch):

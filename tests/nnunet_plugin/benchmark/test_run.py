@@ -293,8 +293,8 @@ def test_predictions_are_kept_on_request_in_the_images_geometry(options, toy):
         ({"device": "cuda:99"}, "device 'cuda:99' is not usable"),
         ({"device": "gpu"}, "device 'gpu' is not usable"),
         ({"catalogue": "nosuch"}, "nosuch"),
-        ({"images": Path("/nosuch")}, "-i: no folder /nosuch"),
-        ({"labels": Path("/nosuch")}, "-l: no folder /nosuch"),
+        ({"images": Path("/nosuch")}, "images: no folder /nosuch"),
+        ({"labels": Path("/nosuch")}, "labels: no folder /nosuch"),
         ({"model": Path("/nosuch")}, "/nosuch"),
     ],
 )
